@@ -1,0 +1,46 @@
+# Everything runs in .venv, which any target makes first. PYTHON picks the interpreter it is made from.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+export ORT_DISABLE_TELEMETRY := 1
+
+STUB_PROTOS := nextvalue/v1/nextvalue.proto server/pb/open_inference.proto
+
+.PHONY: demo test check bench venv stubs format clean
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[train,export,serve,bench,dev]'
+	touch $@
+
+demo: venv
+	$(PY) -m benchmarks.demo
+
+test: venv
+	$(PY) -m pytest
+	$(PY) -m pytest tests/server --without-torch
+
+check: venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(MAKE) stubs
+	git diff --exit-code -- nextvalue/v1 server/pb
+
+# The generator is older than the protobuf runtime on purpose (docs/decisions/0003-pins.md).
+stubs: venv
+	PATH=$(VENV)/bin:$$PATH $(PY) -m grpc_tools.protoc -Iproto -Iserver/pb=proto/inference \
+	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. $(STUB_PROTOS)
+
+bench: venv
+	$(PY) -m benchmarks.startup
+
+format: venv
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) runs models

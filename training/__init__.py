@@ -1,0 +1,1 @@
+"""Fit hand-written recurrent cells to series."""
