@@ -118,9 +118,7 @@ class RecurrentModel(nn.Module):
         super().__init__()
         self.config = config
         self.transform: Transform = TRANSFORMS[config.transform](config.num_features)
-        self.stack: CellStack | TorchStack = (
-            CellStack(config) if config.cell in HAND_WRITTEN else TorchStack(config)
-        )
+        self.stack: CellStack | TorchStack = CellStack(config) if config.cell in HAND_WRITTEN else TorchStack(config)
         self.head = nn.Linear(config.hidden_size, 1)
 
     def forward(self, window_BTF: Tensor) -> Tensor:

@@ -1,0 +1,43 @@
+"""python -m export: publish a run as an artifact."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.artifact.errors import ArtifactError
+from export.build import export
+from export.errors import ExportError
+from training.run import RunError, load_run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, export, say what was published. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Unroll a fitted model to ONNX, hold it against the torch reference, and publish it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="runs/NAME", help="the run to export")
+    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="model repository to publish into")
+    parser.add_argument("--name", required=True, help="the model's name")
+    parser.add_argument("--version", type=int, help="the version (default: one more than the newest)")
+    options = parser.parse_args(argv)
+    try:
+        published = export(load_run(options.run), models=options.models, name=options.name, version=options.version)
+    except (RunError, ExportError, ArtifactError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("export: interrupted; nothing was published", file=sys.stderr)
+        return 130
+    nodes = ", ".join(f"{name} {count} nodes" for name, count in published.num_nodes.items())
+    print(
+        f"{published.folder}: {nodes}; worst parity error {published.worst.abs_error:.3g}, "
+        f"{100 * published.worst.share_of_limit:.2g} % of the limit"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""golden.npz: for every graph a plan can choose, and for step, inputs and what the reference made of them.
+
+Arrays are named `<graph>/<tensor>`: inputs float32, outputs float64 (the reference evaluated in float64 on
+the float32 weights), the batch dimension first. Pickled arrays are refused.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.artifact.errors import ArtifactError
+from export.artifact.folder import GOLDEN
+from export.artifact.limits import Deviation, deviation
+from export.artifact.manifest import Manifest
+
+Inputs = dict[str, NDArray[np.float32]]
+Outputs = dict[str, NDArray[np.float64]]
+# Runs one named graph: inputs by name in, outputs by name out.
+RunGraph = Callable[[str, Inputs], Mapping[str, NDArray[np.floating]]]
+
+# One window, an odd few, and a full batch: kernels differ between them.
+BATCHES = (1, 7, 64)
+
+
+class GoldenCase:
+    """Inputs and reference outputs of one graph, all with the same batch size."""
+
+    def __init__(self, inputs: Inputs, outputs: Outputs) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+
+
+def encode(cases: Mapping[str, GoldenCase]) -> bytes:
+    """The bytes of golden.npz."""
+    arrays: dict[str, NDArray[np.float32] | NDArray[np.float64]] = {}
+    for graph, case in cases.items():
+        arrays |= {f"{graph}/{name}": array for name, array in case.inputs.items()}
+        arrays |= {f"{graph}/{name}": array for name, array in case.outputs.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def decode(data: bytes, manifest: Manifest) -> dict[str, GoldenCase]:
+    """The cases for every graph that the plan can choose, and for step. Raises ArtifactError naming what is missing."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise ArtifactError(f"{GOLDEN}: {error}") from None
+    names = [*manifest.planned_graphs(), *(["step"] if "step" in manifest.graphs else [])]
+    cases = {}
+    for name in names:
+        graph = manifest.graphs[name]
+        try:
+            cases[name] = GoldenCase(
+                inputs={tensor.name: arrays[f"{name}/{tensor.name}"] for tensor in graph.inputs},
+                outputs={tensor.name: arrays[f"{name}/{tensor.name}"] for tensor in graph.outputs},
+            )
+        except KeyError as error:
+            raise ArtifactError(f"{GOLDEN}: has no array {error}") from None
+    return cases
+
+
+def replay(manifest: Manifest, cases: Mapping[str, GoldenCase], run: RunGraph) -> Deviation:
+    """Run every case at every batch size of BATCHES and compare. Raises ArtifactError on the first mismatch.
+
+    Returns the worst deviation of the predictions and states seen.
+    """
+    worst = Deviation()
+    for graph, case in cases.items():
+        for batch in BATCHES:
+            inputs = {name: array[:batch] for name, array in case.inputs.items()}
+            served = run(graph, inputs)
+            for tensor in manifest.graphs[graph].outputs:
+                found = compare(
+                    served[tensor.name], case.outputs[tensor.name][:batch], tensor.scale, manifest, f"{graph} graph"
+                )
+                if not found.within:
+                    where = f"{graph} graph ({manifest.graphs[graph].file}), output {tensor.name!r}, batch {batch}"
+                    raise ArtifactError(
+                        f"{GOLDEN}: {where}: off by {found.abs_error:.3g}, {found.share_of_limit:.3g} times the limit"
+                    )
+                worst = worst.worst(found)
+    return worst
+
+
+def compare(
+    served: NDArray[np.floating], expected: NDArray[np.float64], scale: float, manifest: Manifest, what: str
+) -> Deviation:
+    """The deviation of one output. Raises ArtifactError if the shapes differ."""
+    try:
+        return deviation(served, expected, scale, manifest.tolerance)
+    except ValueError as error:
+        raise ArtifactError(f"{GOLDEN}: {what}: {error}") from None

@@ -1,0 +1,58 @@
+"""How far a served output may be from the float64 reference: the one table of tolerances.
+
+| dtype   | limit                                | reason                                                              |
+|---------|--------------------------------------|---------------------------------------------------------------------|
+| float32 | 1e-5 · scale + 2 ulp32(reference)    | a cell works in units of `scale`, where a few hundred rounded steps |
+|         |                                      | stay under 1e-5; turning back to raw units rounds twice more        |
+"""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+RELATIVE_TO_SCALE = 1e-5
+ULPS = 2.0
+
+
+class Tolerance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The two numbers of the limit, as an artifact's manifest carries them."""
+
+    relative_to_scale: float = RELATIVE_TO_SCALE
+    ulps: float = ULPS
+
+
+def limit(reference: NDArray[np.float64], scale: float, tolerance: Tolerance) -> NDArray[np.float64]:
+    """The largest allowed |served - reference|, elementwise, in the reference's units."""
+    with np.errstate(over="ignore"):
+        ulp = np.spacing(np.abs(reference).astype(np.float32)).astype(np.float64)
+    return tolerance.relative_to_scale * scale + tolerance.ulps * ulp
+
+
+class Deviation(msgspec.Struct, frozen=True):
+    """How far outputs were from the reference: the worst |Δ|, and the worst |Δ| as a share of its limit."""
+
+    abs_error: float = 0.0
+    share_of_limit: float = 0.0
+
+    @property
+    def within(self) -> bool:
+        """Whether every element kept its limit."""
+        return self.share_of_limit <= 1.0
+
+    def worst(self, other: "Deviation") -> "Deviation":
+        """The worse of the two, figure by figure."""
+        return Deviation(max(self.abs_error, other.abs_error), max(self.share_of_limit, other.share_of_limit))
+
+
+def deviation(
+    served: NDArray[np.floating], reference: NDArray[np.float64], scale: float, tolerance: Tolerance
+) -> Deviation:
+    """Compare two arrays. NaN or infinity on either side is infinitely far; unequal shapes raise ValueError."""
+    if served.shape != reference.shape:
+        raise ValueError(f"served output has shape {list(served.shape)}; the reference has {list(reference.shape)}")
+    if served.size == 0:
+        return Deviation()
+    if not (np.isfinite(served).all() and np.isfinite(reference).all()):
+        return Deviation(float("inf"), float("inf"))
+    error = np.abs(served.astype(np.float64) - reference)
+    return Deviation(float(error.max()), float((error / limit(reference, scale, tolerance)).max()))

@@ -1,0 +1,175 @@
+"""manifest.json: everything a server must know about one exported version."""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from export.artifact.errors import ArtifactError
+from export.artifact.limits import Tolerance
+
+MANIFEST = "manifest.json"
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+# A file in the artifact's folder or one folder below it; no way out of it.
+FILE_PATTERN = r"^(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+FileName = Annotated[str, msgspec.Meta(pattern=FILE_PATTERN)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=SHA256_PATTERN)]
+
+
+class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Strict: an unknown or mistyped field is an error."""
+
+
+class Tensor(_Struct, frozen=True, kw_only=True):
+    """An input or output of a graph. A dimension is a size, or the name of one that varies ("batch")."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    dtype: Literal["float32"] = "float32"
+    shape: list[Positive | Literal["batch"]]
+    # Of an output: the unit of its limit. The transform's scale for a prediction, 1 for a state.
+    scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+
+
+class Graph(_Struct, frozen=True, kw_only=True):
+    """One ONNX file: which lowering wrote it, and what goes in and out."""
+
+    file: FileName
+    lowering: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class PlanEntry(_Struct, frozen=True, kw_only=True):
+    """Up to `max_batch` windows per run (null: any number), `graph` runs."""
+
+    max_batch: Positive | None
+    graph: str
+
+
+class Transform(_Struct, frozen=True, kw_only=True):
+    """The transform inside the graph; `scale` is the target's, in raw units."""
+
+    kind: str
+    scale: Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Gate(_Struct, frozen=True, kw_only=True):
+    """What the export gate measured before it let the artifact through."""
+
+    worst_abs_error: float
+    worst_share_of_limit: float
+    batches: list[Positive]
+
+
+class File(_Struct, frozen=True, kw_only=True):
+    """Digest and size in bytes of another file of the artifact."""
+
+    sha256: Sha256
+    size: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Manifest(_Struct, frozen=True, kw_only=True):
+    """The whole of manifest.json. `sha256` is that of its own canonical JSON without that field."""
+
+    schema_version: Literal[1]
+    name: Name
+    version: Positive
+    cell: str
+    window: Positive
+    hidden_size: Positive
+    num_layers: Positive
+    # Names of the F features; the first is the target.
+    features: Annotated[list[str], msgspec.Meta(min_length=1)]
+    transform: Transform
+    # How many values ahead one run of the window graph gives; the server slides on from there.
+    direct_horizon: Positive
+    opset: Positive
+    ir_version: Positive
+    # By name: "window" and every further lowering, "step" where the model can be stepped.
+    graphs: dict[str, Graph]
+    plan: Annotated[list[PlanEntry], msgspec.Meta(min_length=1)]
+    # Why there is no step graph; empty where there is one.
+    not_steppable: str
+    tolerance: Tolerance
+    gate: Gate
+    # What it was fitted on, and how well it did: the run's data description and backtest.
+    fitted_on: dict[str, Any]
+    backtest: dict[str, Any]
+    libraries: dict[str, str]
+    files: dict[FileName, File]
+    sha256: Sha256 | Literal[""] = ""
+
+    def graph_for(self, batch: int) -> str:
+        """The name of the graph that the plan runs for a batch of `batch` windows."""
+        for entry in self.plan:
+            if entry.max_batch is None or batch <= entry.max_batch:
+                return entry.graph
+        return self.plan[-1].graph
+
+    def planned_graphs(self) -> list[str]:
+        """Every graph that the plan can choose, each once."""
+        return list(dict.fromkeys(entry.graph for entry in self.plan))
+
+
+def digest(manifest: Manifest) -> str:
+    """SHA-256 of the canonical JSON (sorted keys, no white space) without the field `sha256`."""
+    fields = msgspec.to_builtins(manifest)
+    del fields["sha256"]
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def with_files(manifest: Manifest, files: dict[str, File]) -> Manifest:
+    """The same manifest, listing `files`."""
+    return msgspec.structs.replace(manifest, files=files)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The one spelling of manifest.json: sealed with its digest, keys sorted, indented for people."""
+    sealed = msgspec.structs.replace(manifest, sha256=digest(manifest))
+    return (json.dumps(msgspec.to_builtins(sealed), sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+
+
+def decode(data: bytes) -> Manifest:
+    """Parse manifest.json. Raises ArtifactError naming the field, or saying that the bytes were altered."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{MANIFEST}: {error}") from None
+    try:
+        altered = encode(manifest) != data
+    except (ValueError, UnicodeEncodeError) as error:
+        raise ArtifactError(f"{MANIFEST}: {error}") from None
+    if altered:
+        # Not only the digest: a file that was reformatted has other bytes than the ones that were published.
+        raise ArtifactError(f"{MANIFEST}: does not have the sha256 it states ({manifest.sha256[:12]}…); it was altered")
+    _check_references(manifest)
+    return manifest
+
+
+def _check_references(manifest: Manifest) -> None:
+    """Names inside the manifest must lead somewhere."""
+    for entry in manifest.plan:
+        if entry.graph not in manifest.graphs:
+            raise ArtifactError(f"{MANIFEST}: plan names graph {entry.graph!r}, which is not in graphs")
+    if manifest.plan[-1].max_batch is not None:
+        raise ArtifactError(f"{MANIFEST}: the last entry of plan must have max_batch null")
+    if ("step" in manifest.graphs) == bool(manifest.not_steppable):
+        raise ArtifactError(f"{MANIFEST}: either graphs has a step graph or not_steppable says why not")
+    for name, graph in manifest.graphs.items():
+        if graph.file not in manifest.files:
+            raise ArtifactError(f"{MANIFEST}: graph {name!r} names file {graph.file!r}, which is not in files")
+    if MANIFEST in manifest.files:
+        raise ArtifactError(f"{MANIFEST}: lists itself in files")
+
+
+def is_model_name(name: str) -> bool:
+    """Whether `name` may name a model (and so a folder of the repository)."""
+    return re.fullmatch(NAME_PATTERN, name) is not None

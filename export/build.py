@@ -1,0 +1,136 @@
+"""From a run to a published artifact: lower, gate, publish."""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version as library_version
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+
+from export import gate
+from export.artifact import folder, golden
+from export.artifact.errors import ArtifactError
+from export.artifact.folder import GOLDEN, REPORT, REPORT_PICTURE, WEIGHTS
+from export.artifact.limits import Deviation, Tolerance
+from export.artifact.manifest import Gate, Graph, Manifest, PlanEntry, Transform, is_model_name
+from export.errors import ExportError
+from export.graph import IR_VERSION, OPSET
+from export.lowering.source import Source, source_of
+from export.lowering.step import step
+from export.lowering.unrolled import unrolled
+from training.model import RecurrentModel
+from training.run import Run
+
+NUM_GOLDEN = 64
+LIBRARIES = ("torch", "onnx", "onnxruntime-gpu", "numpy", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What came out: the version's folder, and the worst deviation the gate saw."""
+
+    folder: Path
+    name: str
+    version: int
+    worst: Deviation
+    num_nodes: dict[str, int]
+
+
+def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
+    """Every graph of the artifact by name."""
+    graphs = {"window": unrolled(source)}
+    if source.steppable:
+        graphs["step"] = step(source)
+    return graphs
+
+
+def next_version(models: Path, name: str) -> int:
+    """One more than the newest version there is."""
+    model_folder = models / name
+    return max(folder.versions(model_folder), default=0) + 1 if model_folder.is_dir() else 1
+
+
+def export(run: Run, *, models: Path, name: str, version: int | None = None, seed: int = 0) -> Published:
+    """Publish `run` as `models/name/version/`. Raises ExportError or ArtifactError; then nothing is published."""
+    if not is_model_name(name):
+        raise ExportError(f"name is {name!r}; use letters, digits, '.', '_' and '-', starting with a letter or digit")
+    if version is not None and version < 1:
+        raise ExportError(f"version is {version}; it must be at least 1")
+    if (models / name / str(version)).exists():
+        raise ArtifactError(f"{models / name / str(version)}: exists; a published version is never changed")
+    model = run.model
+    source = source_of(model)
+    lowered = lower(source)
+    graphs = {graph_name: proto.SerializeToString() for graph_name, (_, proto) in lowered.items()}
+
+    generator = np.random.default_rng(seed)
+    windows = run.samples[np.linspace(0, len(run.samples) - 1, NUM_GOLDEN).round().astype(int)]
+    cases = gate.golden_cases(model, windows, list(graphs))
+    random = gate.golden_cases(model, gate.random_windows(model, run.samples, generator, NUM_GOLDEN), list(graphs))
+    manifest = _manifest(run, source, {graph_name: graph for graph_name, (graph, _) in lowered.items()}, name)
+    worst = gate.check(model, manifest, graphs, [cases, random])
+
+    files = {lowered[graph_name][0].file: data for graph_name, data in graphs.items()} | {
+        GOLDEN: golden.encode(cases),
+        WEIGHTS: (run.path / WEIGHTS).read_bytes(),
+        REPORT: (json.dumps(run.backtest, indent=2) + "\n").encode(),
+        REPORT_PICTURE: (run.path / "backtest.png").read_bytes(),
+    }
+    chosen = version or next_version(models, name)
+    final = _seal(manifest, chosen, worst)
+    return Published(
+        folder=folder.publish(models, final, files),
+        name=name,
+        version=chosen,
+        worst=worst,
+        num_nodes={graph_name: len(proto.graph.node) for graph_name, (_, proto) in lowered.items()},
+    )
+
+
+def describe(
+    model: RecurrentModel, source: Source, graphs: dict[str, Graph], name: str, features: list[str]
+) -> Manifest:
+    """The manifest of a model as far as its shape and graphs say; what it was fitted on is left empty."""
+    config = model.config
+    kind = config.transform
+    return Manifest(
+        schema_version=1,
+        name=name,
+        version=1,
+        cell=config.cell,
+        window=config.window,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_layers,
+        features=features,
+        transform=Transform(kind=kind, scale=source.target_scale),
+        direct_horizon=1,
+        opset=OPSET,
+        ir_version=IR_VERSION,
+        graphs=graphs,
+        plan=[PlanEntry(max_batch=None, graph="window")],
+        not_steppable="" if "step" in graphs else f"transform {kind!r} needs the whole window",
+        tolerance=Tolerance(),
+        gate=Gate(worst_abs_error=0.0, worst_share_of_limit=0.0, batches=list(golden.BATCHES)),
+        fitted_on={},
+        backtest={},
+        libraries={library: library_version(library) for library in LIBRARIES} | {"python": platform.python_version()},
+        files={},
+    )
+
+
+def _manifest(run: Run, source: Source, graphs: dict[str, Graph], name: str) -> Manifest:
+    return msgspec.structs.replace(
+        describe(run.model, source, graphs, name, list(run.config.features)),
+        fitted_on=msgspec.to_builtins(run.config),
+        backtest=run.backtest,
+    )
+
+
+def _seal(manifest: Manifest, version: int, worst: Deviation) -> Manifest:
+    measured = msgspec.structs.replace(
+        manifest.gate, worst_abs_error=worst.abs_error, worst_share_of_limit=worst.share_of_limit
+    )
+    return msgspec.structs.replace(manifest, version=version, gate=measured)

@@ -1,0 +1,89 @@
+"""A small builder over onnx.helper: names nodes, shares initialisers, fixes opset and IR version."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from export.artifact.manifest import Tensor
+
+# onnx's defaults are newer than onnxruntime 1.31 loads, and RNN nodes from opset 22 on have no CUDA kernel there.
+OPSET = 20
+IR_VERSION = 9
+
+
+class GraphBuilder:
+    """Collects nodes; every method returns the name of the value it made."""
+
+    def __init__(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """`weights` are the initialisers that `weight` may name; each is stored once, however often it is used."""
+        self._weights = weights
+        self._initializers: dict[str, TensorProto] = {}
+        self._nodes: list[onnx.NodeProto] = []
+
+    def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: int) -> str:
+        """Add a node with one output, named `output` or after the node."""
+        return self.multi_op(op_type, *inputs, outputs=[output or f"{op_type}_{len(self._nodes)}"], **attributes)[0]
+
+    def multi_op(self, op_type: str, *inputs: str, outputs: list[str], **attributes: int) -> list[str]:
+        """Add a node with several outputs."""
+        name = f"{op_type}_{len(self._nodes)}"
+        node = helper.make_node(op_type, list(inputs), outputs, name=name)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
+        self._nodes.append(node)
+        return outputs
+
+    def weight(self, name: str) -> str:
+        """An initialiser with one of the model's own arrays."""
+        if name not in self._initializers:
+            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(self._weights[name]), name)
+        return name
+
+    def ints(self, *values: int) -> str:
+        """An INT64 vector, stored once for all who ask for the same."""
+        name = "ints_" + "_".join(str(value).replace("-", "minus") for value in values)
+        if name not in self._initializers:
+            self._initializers[name] = numpy_helper.from_array(np.array(values, np.int64), name)
+        return name
+
+    def scalar(self, value: float) -> str:
+        """A float32 scalar, stored once."""
+        name = f"float_{value!r}"
+        if name not in self._initializers:
+            self._initializers[name] = numpy_helper.from_array(np.array(value, np.float32), name)
+        return name
+
+    def linear(self, x: str, layer: str) -> str:
+        """Y = x Wᵀ + b with the weights of a torch.nn.Linear called `layer`."""
+        return self.op("Gemm", x, self.weight(f"{layer}.weight"), self.weight(f"{layer}.bias"), transB=1)
+
+    def zeros(self, like_BF: str, width: int) -> str:
+        """Zeros [B, width] for a batch like `like_BF`, by broadcasting: a Shape would leave the GPU for the CPU."""
+        name = f"zeros_{width}"
+        self._initializers[name] = numpy_helper.from_array(np.zeros((1, width), np.float32), name)
+        first_B1 = self.op("Slice", like_BF, self.ints(0), self.ints(1), self.ints(1))
+        return self.op("Mul", first_B1, name)
+
+    def model(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> onnx.ModelProto:
+        """The checked model."""
+        graph = helper.make_graph(
+            self._nodes,
+            name,
+            [_value_info(tensor) for tensor in inputs],
+            [_value_info(tensor) for tensor in outputs],
+            initializer=list(self._initializers.values()),
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="nextvalue",
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.shape))

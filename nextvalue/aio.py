@@ -1,0 +1,146 @@
+"""The client for programs with an event loop."""
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from typing import Self, SupportsIndex, TypeVar
+
+import grpc
+from numpy.typing import ArrayLike
+
+from nextvalue.calls import DEFAULT_TIMEOUT_SECONDS, Call
+from nextvalue.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options
+from nextvalue.errors import Cancelled, NotFound
+from nextvalue.health import CHECK_METHOD, HealthStatus, decode_status, encode_service
+from nextvalue.messages import PredictExchange, model_from
+from nextvalue.results import Model, Prediction
+from nextvalue.retry import RetryBudget, RetryPolicy
+from nextvalue.v1 import nextvalue_pb2 as pb
+from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same calls, arguments, results and errors, awaited.
+
+        async with AsyncClient("127.0.0.1:50051") as client:
+            prediction = await client.predict("demo", [45, 46, 47, 48, 49], horizon=5)
+
+    It belongs to the event loop it is made in. Cancelling the task that awaits a call cancels the call at the server
+    and raises `asyncio.CancelledError`.
+
+    Args:
+        target: `host:port`, `unix:path`, or `dns:///host:port` to spread calls over every address behind the name.
+        credentials: for a server that speaks TLS; without them nothing is encrypted.
+        retry: how calls are retried; the budget in it is shared by all calls of this client.
+        max_message_bytes: largest message sent or received.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        retry: RetryPolicy | None = None,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> None:
+        options = channel_options(max_message_bytes=max_message_bytes)
+        self._channel = (
+            grpc.aio.insecure_channel(target, options)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, options)
+        )
+        self._stub = NextValueStub(self._channel)
+        self._check = self._channel.unary_unary(CHECK_METHOD, encode_service, decode_status)
+        self._policy = retry or RetryPolicy()
+        self._budget = RetryBudget(self._policy)
+        self._closed = asyncio.Event()
+
+    async def predict(
+        self,
+        model: str,
+        windows: ArrayLike,
+        *,
+        horizon: SupportsIndex = 1,
+        version: str | int = "",
+        future: ArrayLike | None = None,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> Prediction:
+        """Predicts what comes after each window; see `Client.predict`.
+
+        Returns:
+            values [N, horizon] and what answered; [horizon] for one window [T].
+
+        Raises:
+            InvalidArgument: an argument is wrong, said by the client before sending or by the server.
+            NextvalueError: the call failed otherwise.
+        """
+        exchange = PredictExchange.start(model, windows, horizon=horizon, version=version, future=future)
+        return exchange.finish(await self._call(self._stub.Predict, exchange.request, timeout_seconds))
+
+    async def models(self, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> tuple[Model, ...]:
+        """Every model of the server's repository; see `Client.models`.
+
+        Raises:
+            NextvalueError: the call failed.
+        """
+        reply = await self._call(self._stub.ListModels, pb.ListModelsRequest(), timeout_seconds)
+        return tuple(model_from(model) for model in reply.models)
+
+    async def model(self, name: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Model:
+        """One model.
+
+        Raises:
+            NotFound: there is none of that name.
+            NextvalueError: the call failed otherwise.
+        """
+        return model_from(await self._call(self._stub.GetModel, pb.GetModelRequest(model=name), timeout_seconds))
+
+    async def health(self, service: str = "", *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> HealthStatus:
+        """What the server says about a service of its own; see `Client.health`.
+
+        Raises:
+            NextvalueError: the call failed; a service that the server does not know is a status instead.
+        """
+        try:
+            return await self._call(self._check, service, timeout_seconds)
+        except NotFound:
+            return HealthStatus.SERVICE_UNKNOWN
+
+    async def close(self) -> None:
+        """Drops the connections; calls on their way fail with `Cancelled`."""
+        self._closed.set()
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(
+        self, method: "grpc.aio.UnaryUnaryMultiCallable[Request, Reply]", request: Request, timeout_seconds: float
+    ) -> Reply:
+        call = Call(self._policy, self._budget, timeout_seconds=timeout_seconds)
+        while not self._closed.is_set():
+            try:
+                reply = await method(request, timeout=call.remaining_seconds())
+            except grpc.RpcError as error:
+                wait_seconds = call.failed(error)
+            except asyncio.CancelledError:
+                # Closing the channel cancels its calls, but nobody asked for the end of the task that awaits one.
+                task = asyncio.current_task()
+                if self._closed.is_set() and task is not None :
+                    break
+                raise
+            else:
+                call.succeeded()
+                return reply
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_seconds):
+                    await self._closed.wait()
+        raise Cancelled(grpc.StatusCode.CANCELLED, "the client is closed")

@@ -1,0 +1,94 @@
+"""What calls return."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nextvalue.arrays import Float32Array
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prediction:
+    """The values that come next.
+
+    Attributes:
+        model: name of the model that answered.
+        version: version that answered.
+        values: [N, horizon], in the units of the series; [horizon] where one window [T] was asked about.
+        queue_seconds: how long the call's windows waited for the engine.
+        run_seconds: how long the engine ran for the call; a run is shared by its whole batch.
+    """
+
+    model: str
+    version: int
+    values: Float32Array
+    queue_seconds: float
+    run_seconds: float
+
+
+class ModelState(StrEnum):
+    """Where a version stands."""
+
+    UNSPECIFIED = "unspecified"
+    LOADING = "loading"
+    SERVING = "serving"
+    FAILED = "failed"
+    STANDBY = "standby"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """What a version's manifest says, and where it runs.
+
+    Attributes:
+        cell: rnn, lstm, gru, gru-reset-after, nn.lstm or nn.gru.
+        hidden_size: H.
+        num_layers: layers of cells.
+        window: T, values per window.
+        features: names of the F features; the first is the target.
+        transform: standardize, difference or last-value.
+        max_horizon: largest horizon the server accepts.
+        stateful: whether the model can carry state.
+        provider: execution provider that runs it; empty when it is not served.
+    """
+
+    cell: str
+    hidden_size: int
+    num_layers: int
+    window: int
+    features: tuple[str, ...]
+    transform: str
+    max_horizon: int
+    stateful: bool
+    provider: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """One version of a model.
+
+    Attributes:
+        version: its number.
+        state: whether it answers calls.
+        reason: why it is not served; empty otherwise.
+        description: None where the manifest could not be read.
+    """
+
+    version: int
+    state: ModelState
+    reason: str
+    description: ModelDescription | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model of the server's repository.
+
+    Attributes:
+        name: what calls name it by.
+        versions: newest first.
+        default_version: the version a call gets that names none; None when none is served.
+    """
+
+    name: str
+    versions: tuple[ModelVersion, ...]
+    default_version: int | None

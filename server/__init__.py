@@ -1,0 +1,21 @@
+"""Serve artifacts over gRPC: transports at the edge, a predictor in the middle, onnxruntime below.
+
+config       options and environment, parsed once
+app          puts the parts together; start, drain, stop
+transport/   protobuf to arrays, errors to status codes, nothing else
+predictor    checks a request, finds the model, waits for its batcher
+validation   what a request may contain
+batcher      runs batches on the engine thread, owns nothing of policy
+scheduler    which windows run next: plain policy, no thread, no clock
+repository   models and versions: what is served, what is not and why
+engine       an artifact's graphs in onnxruntime
+provider     CPU or CUDA
+parity/      the live gate: a share of traffic recomputed by the reference
+metrics      everything on the Prometheus page
+errors       the error tree
+"""
+
+import os
+
+# Read by onnxruntime when it is imported, which happens in more than one module below.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

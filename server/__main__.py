@@ -1,0 +1,42 @@
+"""python -m server: serve until SIGTERM or SIGINT."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from server.app import Server
+from server.config import Config, parse
+from server.errors import StartupError
+
+
+async def serve(config: Config) -> None:
+    """Start, wait for a signal, drain, stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = Server(config)
+    await server.start()
+    await stop.wait()
+    await server.stop()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status; a start that fails is one line on standard error."""
+    try:
+        config = parse(sys.argv[1:] if argv is None else argv, os.environ)
+        logging.basicConfig(
+            level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+        )
+        asyncio.run(serve(config))
+    except StartupError as error:
+        sys.stderr.write(f"server: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

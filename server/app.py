@@ -1,0 +1,196 @@
+"""Puts the parts together: start, serve, drain, stop."""
+
+import asyncio
+import logging
+from pathlib import Path
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
+
+import grpc
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, start_http_server
+
+from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
+from server.batcher import Batcher
+from server.config import Config, split_address
+from server.errors import StartupError
+from server.metrics import Metrics
+from server.parity.link import JoinedReference, Link, SpawnedReference, torch_is_installed
+from server.parity.monitor import ParityMonitor
+from server.pb import open_inference_pb2, open_inference_pb2_grpc
+from server.predictor import Predictor
+from server.provider import choose_provider
+from server.repository import Repository, State, Version
+from server.scheduler import Scheduler, Slice
+from server.transport.calls import Calls
+from server.transport.nextvalue import NextValue
+from server.transport.open_inference import OpenInference
+
+logger = logging.getLogger("nextvalue")
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# What load balancers and probes ask for; liveness is another question.
+READINESS = ("", "readiness")
+LIVENESS = "liveness"
+# For streams without an end (health watches) once all admitted work is done, seconds.
+_STREAM_GRACE_SECONDS = 0.2
+
+
+class Server:
+    """One serving process. `start`, then `stop`; ports are known after `start`."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises StartupError if the models or the provider are not there."""
+        self.config = config
+        self.metrics = Metrics(CollectorRegistry())
+        self.repository = Repository(config.models, choose_provider(config.provider))
+        self.predictor = Predictor(self.repository, max_horizon=config.max_horizon)
+        self.parity = self._parity_monitor()
+        self.grpc_port = 0
+        self.metrics_port = 0
+        self._health = health_aio.HealthServicer()
+        self._grpc: grpc.aio.Server | None = None
+        self._page: tuple[WSGIServer, Thread] | None = None
+        self._loading: asyncio.Task[None] | None = None
+
+    def _parity_monitor(self) -> ParityMonitor | None:
+        config = self.config
+        if config.reference == "off" or config.parity_share == 0:
+            return None
+        link: Link
+        if config.reference == "auto":
+            if not torch_is_installed():
+                logger.info("torch is not installed: no live parity checks")
+                return None
+            link = SpawnedReference(config.models, timeout_seconds=config.reference_timeout_seconds)
+        else:
+            path = Path(config.reference.removeprefix("unix:"))
+            link = JoinedReference(path, timeout_seconds=config.reference_timeout_seconds)
+        return ParityMonitor(link, self.metrics, share=config.parity_share)
+
+    async def start(self) -> None:
+        """Open both ports, then load models beside them. Raises StartupError if a port cannot be had."""
+        self._open_metrics()
+        await self._open_grpc()
+        logger.info("listening grpc=127.0.0.1:%d metrics=127.0.0.1:%d", self.grpc_port, self.metrics_port)
+        if self.parity is not None:
+            self.parity.start()
+        self._loading = asyncio.create_task(self._load())
+
+    def _open_metrics(self) -> None:
+        host, port = split_address(self.config.metrics)
+        try:
+            self._page = start_http_server(port, host, registry=self.metrics.registry)
+        except OSError as error:
+            raise StartupError(f"metrics is {self.config.metrics!r}; cannot listen there: {error.strerror}") from None
+        self.metrics_port = self._page[0].server_port
+
+    async def _open_grpc(self) -> None:
+        size = self.config.max_message_mib << 20
+        server = grpc.aio.server(
+            options=[
+                # Otherwise a second server on the port would silently take half of the calls.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", size),
+                ("grpc.max_send_message_length", size),
+            ]
+        )
+        calls = Calls(self.metrics, self.repository.knows)
+        nextvalue_pb2_grpc.add_NextValueServicer_to_server(NextValue(self.predictor, calls), server)
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(OpenInference(self.predictor, calls), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (
+                nextvalue_pb2.DESCRIPTOR.services_by_name["NextValue"].full_name,
+                open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ),
+            server,
+        )
+        try:
+            self.grpc_port = server.add_insecure_port(self.config.grpc)
+        except RuntimeError:
+            raise StartupError(f"grpc is {self.config.grpc!r}; cannot listen there (is the port taken?)") from None
+        await self._set_health(READINESS, _NOT_SERVING)
+        await self._set_health((LIVENESS,), _SERVING)
+        await server.start()
+        self._grpc = server
+
+    async def _set_health(self, services: tuple[str, ...], status: int) -> None:
+        for service in services:
+            await self._health.set(service, status)
+
+    async def _load(self) -> None:
+        """Load off the loop; each version begins to answer as soon as its own gate has passed."""
+        loop = asyncio.get_running_loop()
+        self.repository.scan()
+        await loop.run_in_executor(
+            None, self.repository.load, lambda version: self._activate_from_thread(loop, version)
+        )
+        if self.repository.ready:
+            await self._set_health(READINESS, _SERVING)
+            logger.info("ready")
+        else:
+            logger.error("not ready: no model in %s can be served", self.config.models)
+
+    def _activate_from_thread(self, loop: asyncio.AbstractEventLoop, version: Version) -> None:
+        asyncio.run_coroutine_threadsafe(self._activate(version), loop).result()
+
+    async def _activate(self, version: Version) -> None:
+        """Give a loaded version its batcher and its place on the metrics page."""
+        engine, manifest = version.engine, version.manifest
+        assert engine is not None
+        assert manifest is not None
+        parity = self.parity
+
+        def observe(piece: Slice, next_B1: NDArray[np.float32]) -> None:
+            if parity is not None:
+                parity.offer(manifest, piece.windows(), next_B1)
+
+        version.batcher = Batcher(
+            engine.window,
+            scheduler=Scheduler(
+                max_batch_windows=self.config.max_batch_windows, max_queue_windows=self.config.max_queue_windows
+            ),
+            metrics=self.metrics.for_model(version.model, version.number),
+            observe=observe,
+            name=version.model,
+        )
+        number = str(version.number)
+        self.metrics.model_info.labels(version.model, number, manifest.cell, engine.provider.name).set(1)
+        for provider, count in engine.nodes_by_provider().items():
+            self.metrics.graph_nodes.labels(version.model, number, provider).set(count)
+        version.state = State.SERVING
+
+    async def loaded(self) -> None:
+        """Wait until the first scan is done."""
+        assert self._loading is not None
+        await self._loading
+
+    async def stop(self) -> None:
+        """NOT_SERVING, refuse new work, finish what was admitted (within drain_seconds), end."""
+        await self._set_health(READINESS, _NOT_SERVING)
+        try:
+            await asyncio.wait_for(self.predictor.drain(), self.config.drain_seconds)
+        except TimeoutError:
+            logger.warning("not drained within %g s; what is left is failed", self.config.drain_seconds)
+        if self._grpc is not None:
+            await self._grpc.stop(_STREAM_GRACE_SECONDS)
+        if self._loading is not None and not self._loading.done():
+            self._loading.cancel()
+        for model in self.repository.models():
+            for version in model.versions:
+                if version.batcher is not None:
+                    version.batcher.close()
+        if self.parity is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.parity.close)
+        if self._page is not None:
+            self._page[0].shutdown()
+            self._page[0].server_close()
+        logger.info("stopped")

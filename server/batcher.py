@@ -1,0 +1,204 @@
+"""Carries calls through one model's engine: the loop queues and replies, one thread runs.
+
+Nothing ever waits for company: a run starts as soon as the engine is idle, with whatever has queued up
+while it was busy.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.errors import DeadlinePassed, Draining, InvalidRequest, QueueFull, RunFailed
+from server.metrics import ModelMetrics
+from server.scheduler import Batch, Entry, Scheduler, Slice
+
+logger = logging.getLogger("nextvalue.batcher")
+
+RunWindows = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+# Called on the loop after each run with every slice and its predictions; must not block.
+Observe = Callable[[Slice, NDArray[np.float32]], None]
+
+MIN_PUSHBACK_MS, MAX_PUSHBACK_MS = 1, 1000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Predictions [N, horizon] and where the time went, seconds."""
+
+    predictions_NH: NDArray[np.float32]
+    queue_seconds: float
+    run_seconds: float
+
+
+class _Waiting:
+    """One caller: its reply and its clocks."""
+
+    def __init__(self, reply: asyncio.Future[Answer]) -> None:
+        self.reply = reply
+        self.queue_seconds = 0.0
+        self.run_seconds = 0.0
+
+
+class Batcher:
+    """Batches the calls of one model version. Every method belongs to the event loop's thread."""
+
+    def __init__(
+        self, run: RunWindows, *, scheduler: Scheduler, metrics: ModelMetrics, observe: Observe, name: str
+    ) -> None:
+        """`run` maps windows [B, T, F] to predictions [B, 1]; it is called on a thread of its own."""
+        self._run = run
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._observe = observe
+        self._name = name
+        self._engine_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}")
+        self._waiting: dict[Entry, _Waiting] = {}
+        self._busy = False
+        self._start_scheduled = False
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # Recent seconds per window, for the pushback of a refusal.
+        self._seconds_per_window = 0.0
+        metrics.queue_windows.set_function(lambda: scheduler.queued_windows)
+
+    async def predict(
+        self,
+        windows_NTF: NDArray[np.float32],
+        *,
+        horizon: int = 1,
+        future_NHF: NDArray[np.float32] | None = None,
+        deadline: float = math.inf,
+    ) -> Answer:
+        """Predict `horizon` values after each window; `deadline` is on the loop's clock, seconds.
+
+        Raises QueueFull, Draining, DeadlinePassed, InvalidRequest (the prediction overflows) or RunFailed.
+        Cancelling the caller gives its place up without a trace in the others' answers.
+        """
+        if self._draining:
+            raise Draining("the server is shutting down")
+        num_windows = len(windows_NTF)
+        if not self._scheduler.can_admit(num_windows):
+            raise QueueFull(
+                f"queue of model {self._name!r} is full: {self._scheduler.queued_windows} windows wait, "
+                f"{num_windows} more would pass the limit of {self._scheduler.max_queue_windows}",
+                pushback_ms=self._pushback_ms(),
+            )
+        loop = asyncio.get_running_loop()
+        entry = Entry(windows_NTF, horizon=horizon, future_NHF=future_NHF, deadline=deadline, enqueued=loop.time())
+        waiting = self._waiting[entry] = _Waiting(loop.create_future())
+        self._scheduler.admit(entry)
+        self._idle.clear()
+        if not self._busy and not self._start_scheduled:
+            # Not at once: calls that arrived in the same turn of the loop join the same run.
+            self._start_scheduled = True
+            loop.call_soon(self._start)
+        try:
+            return await waiting.reply
+        finally:
+            entry.closed = True
+            self._waiting.pop(entry, None)
+
+    def _pushback_ms(self) -> int:
+        """About how long the queue needs to drain."""
+        estimate = math.ceil(1000 * self._scheduler.queued_windows * self._seconds_per_window)
+        return min(max(estimate, MIN_PUSHBACK_MS), MAX_PUSHBACK_MS)
+
+    def _start(self) -> None:
+        """Run the next batch, if there is one and the engine is idle."""
+        self._start_scheduled = False
+        if self._busy:
+            return
+        loop = asyncio.get_running_loop()
+        batch = self._scheduler.take(loop.time())
+        for entry in batch.expired:
+            self._fail(entry, DeadlinePassed("the deadline passed while the call was queued"))
+        if not batch.slices:
+            if not len(self._scheduler):
+                self._idle.set()
+            return
+        self._busy = True
+        now = loop.time()
+        for piece in batch.slices:
+            if piece.start == 0 and (waiting := self._waiting.get(piece.entry)):
+                seconds = now - piece.entry.enqueued
+                if piece.entry.step == 0:
+                    self._metrics.queue_seconds.observe(seconds)
+                waiting.queue_seconds += seconds
+        future = self._engine_thread.submit(self._run_batch, batch)
+        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._finish, batch, done))
+
+    def _run_batch(self, batch: Batch) -> tuple[list[NDArray[np.float32]], float]:
+        """On the engine thread: one run for the batch, cut up again by slice, and its seconds."""
+        started = perf_counter()
+        pieces = [piece.windows() for piece in batch.slices]
+        joined = np.ascontiguousarray(pieces[0]) if len(pieces) == 1 else np.concatenate(pieces)
+        next_B1 = self._run(joined)
+        seconds = perf_counter() - started
+        bounds = np.cumsum([len(piece) for piece in pieces])[:-1]
+        return np.split(next_B1, bounds), seconds
+
+    def _finish(self, batch: Batch, done: "Future[tuple[list[NDArray[np.float32]], float]]") -> None:
+        """Hand out the results and start the next run."""
+        self._busy = False
+        error = done.exception()
+        if error is not None:
+            logger.error("a run of %d windows of model %s failed", batch.num_windows, self._name, exc_info=error)
+            for piece in batch.slices:
+                self._fail(piece.entry, RunFailed("the engine failed; the server's log has the detail"))
+        else:
+            results, seconds = done.result()
+            self._metrics.run_seconds.observe(seconds)
+            self._metrics.batch_windows.observe(batch.num_windows)
+            self._seconds_per_window += 0.2 * (seconds / batch.num_windows - self._seconds_per_window)
+            self._hand_out(batch.slices, results, seconds)
+        self._start()
+
+    def _hand_out(self, slices: Sequence[Slice], results: Sequence[NDArray[np.float32]], seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        # In reverse, so that entries with steps to go are put back in the order they had.
+        for piece, next_B1 in zip(reversed(slices), reversed(results), strict=True):
+            entry = piece.entry
+            waiting = self._waiting.get(entry)
+            if waiting is None or entry.closed:
+                continue
+            self._observe(piece, next_B1)
+            waiting.run_seconds += seconds
+            if not np.isfinite(next_B1).all():
+                row = piece.start + int(np.flatnonzero(~np.isfinite(next_B1[:, 0]))[0])
+                self._fail(entry, InvalidRequest(f"windows[{row}]", "too large", "its prediction overflows float32"))
+                continue
+            step = entry.step
+            entry.accept(piece.start, piece.stop, next_B1)
+            if entry.finished:
+                self._metrics.predictions.inc(entry.num_windows * entry.horizon)
+                if not waiting.reply.done():
+                    waiting.reply.set_result(Answer(entry.predictions_NH, waiting.queue_seconds, waiting.run_seconds))
+            elif entry.step > step:
+                entry.enqueued = now
+                self._scheduler.put_back(entry)
+
+    def _fail(self, entry: Entry, error: Exception) -> None:
+        entry.closed = True
+        waiting = self._waiting.get(entry)
+        if waiting is not None and not waiting.reply.done():
+            waiting.reply.set_exception(error)
+
+    async def drain(self) -> None:
+        """Take nothing new and wait until everything admitted has its answer."""
+        self._draining = True
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Fail what still waits and end the engine thread. Call `drain` first for a clean end."""
+        self._draining = True
+        for entry in self._scheduler.drop_all():
+            self._fail(entry, Draining("the server is shutting down"))
+        self._engine_thread.shutdown(wait=False)

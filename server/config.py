@@ -1,0 +1,138 @@
+"""Options and environment, parsed once at the edge into a frozen dataclass.
+
+Every option --some-name is also NEXTVALUE_SOME_NAME; the command line wins. A misspelt or unparsable name or
+value stops start-up and is named. Variables that Kubernetes makes for Services (NEXTVALUE_SERVICE_HOST,
+NEXTVALUE_PORT_50051_TCP, …) are ignored; no option is called like one.
+"""
+
+import argparse
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NoReturn
+
+from server.errors import StartupError
+from server.provider import Choice
+
+PREFIX = "NEXTVALUE_"
+SERVICE_LINK = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\d+_.*)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the server was told."""
+
+    models: Path
+    grpc: str
+    metrics: str
+    provider: Choice
+    reference: str
+    parity_share: float
+    reference_timeout_seconds: float
+    max_batch_windows: int
+    max_queue_windows: int
+    max_horizon: int
+    max_message_mib: int
+    drain_seconds: float
+    log_level: str
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise StartupError(message)
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
+    """Command line over environment over defaults. Raises StartupError naming the option or variable at fault."""
+    parser = _Parser(prog="python -m server", description="Serve next-value predictions over gRPC.", allow_abbrev=False)
+    from_environment: dict[str, str] = {}
+
+    def option(name: str, parse_value: Callable[[str], object], default: str | None, help_text: str) -> None:
+        variable = PREFIX + name.upper().replace("-", "_")
+        value = default
+        if variable in environ:
+            value = from_environment[variable] = environ[variable]
+            try:
+                parse_value(value)
+            except argparse.ArgumentTypeError as error:
+                raise StartupError(f"environment variable {variable}: {error}") from None
+        shown = f"{help_text} [{variable}{'' if default is None else f'; default {default}'}]".replace("%", "%%")
+        parser.add_argument(f"--{name}", type=parse_value, default=value, required=value is None, help=shown)
+
+    option("models", Path, None, "the model repository, a folder")
+    option("grpc", _address, "127.0.0.1:50051", "HOST:PORT of the gRPC services; port 0 takes a free one")
+    option("metrics", _address, "127.0.0.1:9464", "HOST:PORT of the Prometheus page")
+    option("provider", _one_of("auto", "cpu", "cuda"), "auto", "auto, cpu, or cuda (start-up fails without it)")
+    option("reference", _reference, "auto", "live parity: auto (if torch is installed), off, or unix:PATH to join one")
+    option("parity-share", _number(0, 1), "0.01", "share of runs that the reference recomputes, from 0 to 1")
+    option("reference-timeout-seconds", _number(0.1, 600), "10", "a reference silent for so long is restarted")
+    option("max-batch-windows", _integer(1, 65536), "512", "most windows in one run; larger calls are split")
+    option("max-queue-windows", _integer(1, 10**9), "65536", "windows that may wait per model; more are refused")
+    option("max-horizon", _integer(1, 100_000), "1024", "largest horizon of a call")
+    option("max-message-mib", _integer(1, 2047), "64", "largest gRPC message, MiB")
+    option("drain-seconds", _number(0, 3600), "30", "at SIGTERM, how long admitted work may take to finish")
+    option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
+
+    known = {PREFIX + field.name.upper() for field in fields(Config)}
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in known and not SERVICE_LINK.search(variable):
+            close = difflib.get_close_matches(variable, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise StartupError(f"environment variable {variable} names no option{hint}")
+    return Config(**vars(parser.parse_args(argv)))
+
+
+def _address(text: str) -> str:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT with a port from 0 to 65535")
+    return text
+
+
+def _reference(text: str) -> str:
+    if text in ("auto", "off") or (text.startswith("unix:") and len(text) > len("unix:")):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not auto, off or unix:PATH")
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse_value(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(choices)}")
+        return text
+
+    return parse_value
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse_value(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not from {low:g} to {high:g}")
+        return value
+
+    return parse_value
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse_value(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+        return value
+
+    return parse_value
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT; brackets of an IPv6 host are taken off."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,82 @@
+"""An artifact's graphs in onnxruntime."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from export.artifact.errors import ArtifactError
+from export.artifact.manifest import Manifest
+from server.provider import CUDA, Provider
+
+
+class Session:
+    """One graph on one provider."""
+
+    def __init__(self, graph: bytes, provider: Provider) -> None:
+        """Raises RuntimeError if onnxruntime cannot load the graph, or not on the provider asked for."""
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        # Measured on models of this size: a second thread costs more in hand-over than it computes.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        # Otherwise assignment to providers cannot be asked for afterwards.
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if provider.exclusive:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        self._session = ort.InferenceSession(graph, options, providers=[(provider.name, provider.options)])
+        if provider.name not in self._session.get_providers():
+            # onnxruntime warns and goes on with the CPU.
+            raise RuntimeError(f"onnxruntime did not take {provider.name}; it has {self._session.get_providers()}")
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Outputs by name."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+
+    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One input in, the first output out."""
+        first: NDArray[np.float32] = self._session.run(self._outputs[:1], {name: value})[0]
+        return first
+
+    def nodes_by_provider(self) -> Counter[str]:
+        """How many of the graph's nodes each provider runs, as the session itself assigned them."""
+        counts: Counter[str] = Counter()
+        for part in self._session.get_provider_graph_assignment_info():
+            counts[part.ep_name] += len(part.get_nodes())
+        return counts
+
+
+class Engine:
+    """Runs windows through the graph that the plan chooses for their number."""
+
+    def __init__(self, manifest: Manifest, graphs: Mapping[str, bytes], provider: Provider) -> None:
+        """`graphs` holds the bytes of every graph of the plan. Raises ArtifactError naming the file at fault."""
+        self.manifest = manifest
+        self.provider = provider
+        self.sessions = {name: load_session(manifest, name, data, provider) for name, data in graphs.items()}
+
+    def window(self, windows_BTF: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The next value after each window, [B, 1], in raw units."""
+        return self.sessions[self.manifest.graph_for(len(windows_BTF))].run_first("window", windows_BTF)
+
+    def nodes_by_provider(self) -> Counter[str]:
+        """Nodes of all served graphs by provider."""
+        return sum((session.nodes_by_provider() for session in self.sessions.values()), Counter())
+
+    def warm(self) -> None:
+        """Run once at both ends of the batch range, so that the first caller does not pay for allocation."""
+        shape = (self.manifest.window, len(self.manifest.features))
+        for batch in (1, 64):
+            self.window(np.zeros((batch, *shape), np.float32))
+
+
+def load_session(manifest: Manifest, name: str, data: bytes, provider: Provider) -> Session:
+    """One graph of an artifact. Raises ArtifactError naming its file."""
+    try:
+        return Session(data, provider)
+    except Exception as error:  # noqa: BLE001 (onnxruntime raises classes of its own that share no base)
+        hint = " (--provider cuda allows no node on the CPU)" if provider.exclusive and provider.name == CUDA else ""
+        raise ArtifactError(f"{manifest.graphs[name].file}: onnxruntime cannot load it: {error}{hint}") from None

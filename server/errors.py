@@ -1,0 +1,61 @@
+"""Everything that can go wrong on purpose. Protocol-free; transport.status maps it to gRPC.
+
+ServerError
+├── StartupError        the process cannot start: one line, exit status 1
+└── RequestError        one call fails, the others do not notice
+├── InvalidRequest  a field is wrong: names field, value and limit
+├── ModelNotFound   no such model or version
+├── QueueFull       shed at once; says when to come back
+├── DeadlinePassed  the caller's time ran out while queued
+├── NotReady        the first scan is not done
+├── Draining        the server is going away
+└── RunFailed       the engine raised: ours
+"""
+
+
+class ServerError(Exception):
+    """Base of all."""
+
+
+class StartupError(ServerError):
+    """The process cannot start. The message is the one line to show."""
+
+
+class RequestError(ServerError):
+    """One call fails."""
+
+
+class InvalidRequest(RequestError):
+    """A field of the request is wrong."""
+
+    def __init__(self, field: str, value: object, limit: str) -> None:
+        super().__init__(f"{field} is {value}; {limit}")
+        self.field = field
+
+
+class ModelNotFound(RequestError):
+    """No such model, or no such version of it is served."""
+
+
+class QueueFull(RequestError):
+    """The model's queue has no room for this call."""
+
+    def __init__(self, message: str, *, pushback_ms: int) -> None:
+        super().__init__(message)
+        self.pushback_ms = pushback_ms
+
+
+class DeadlinePassed(RequestError):
+    """The caller's deadline passed before a run was spent on it."""
+
+
+class NotReady(RequestError):
+    """The first scan of the repository is not done."""
+
+
+class Draining(RequestError):
+    """The server finishes what it admitted and takes nothing new."""
+
+
+class RunFailed(RequestError):
+    """The engine raised. The detail is in the log."""

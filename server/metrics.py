@@ -1,0 +1,119 @@
+"""Every family on the Prometheus page. Base units, bounded labels, one registry passed down."""
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+# The label of a model name that nobody has, so that callers cannot grow the page.
+UNKNOWN_MODEL = "_unknown"
+
+_SECONDS = (
+    50e-6,
+    100e-6,
+    200e-6,
+    400e-6,
+    800e-6,
+    1.6e-3,
+    3.2e-3,
+    6.4e-3,
+    12.8e-3,
+    25.6e-3,
+    51.2e-3,
+    0.1024,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+)
+_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_ABS_ERROR = tuple(10.0**exponent for exponent in range(-9, 4))
+
+
+@dataclass(frozen=True)
+class ModelMetrics:
+    """One version's own children, looked up once."""
+
+    predictions: Counter
+    queue_seconds: Histogram
+    run_seconds: Histogram
+    batch_windows: Histogram
+    queue_windows: Gauge
+
+
+class Metrics:
+    """The families, registered on `registry`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # process-wide switch: no _created series
+        self.registry = registry
+        self.requests = Counter(
+            "nextvalue_requests_total",
+            "Calls answered, by gRPC code.",
+            ["model", "version", "rpc", "code"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "nextvalue_request_seconds",
+            "Time from a call's arrival to its answer.",
+            ["model", "rpc"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.predictions = Counter(
+            "nextvalue_predictions_total", "Values predicted.", ["model", "version"], registry=registry
+        )
+        self.phase_seconds = Histogram(
+            "nextvalue_phase_seconds",
+            "Time per phase: queue (a call waiting for the engine), run (the engine, once per batch).",
+            ["model", "phase"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.batch_windows = Histogram(
+            "nextvalue_batch_windows", "Windows per run of the engine.", ["model"], buckets=_WINDOWS, registry=registry
+        )
+        self.queue_windows = Gauge(
+            "nextvalue_queue_windows", "Windows waiting for the engine.", ["model"], registry=registry
+        )
+        self.rejected = Counter(
+            "nextvalue_rejected_total",
+            "Calls turned away before a run: queue_full, deadline, draining, not_ready.",
+            ["model", "reason"],
+            registry=registry,
+        )
+        self.parity_checks = Counter(
+            "nextvalue_parity_checks_total",
+            "Runs compared with the PyTorch reference: match, mismatch, or dropped unchecked.",
+            ["model", "version", "result"],
+            registry=registry,
+        )
+        self.parity_abs_error = Histogram(
+            "nextvalue_parity_abs_error",
+            "Largest distance to the reference per check, in the series' own units.",
+            ["model", "version"],
+            buckets=_ABS_ERROR,
+            registry=registry,
+        )
+        self.model_info = Gauge(
+            "nextvalue_model_info",
+            "1 for every version served.",
+            ["model", "version", "cell", "provider"],
+            registry=registry,
+        )
+        self.graph_nodes = Gauge(
+            "nextvalue_graph_nodes",
+            "Nodes of the served graphs, by the execution provider they were assigned to.",
+            ["model", "version", "provider"],
+            registry=registry,
+        )
+
+    def for_model(self, model: str, version: int) -> ModelMetrics:
+        """The children of one version."""
+        return ModelMetrics(
+            predictions=self.predictions.labels(model, str(version)),
+            queue_seconds=self.phase_seconds.labels(model, "queue"),
+            run_seconds=self.phase_seconds.labels(model, "run"),
+            batch_windows=self.batch_windows.labels(model),
+            queue_windows=self.queue_windows.labels(model),
+        )

@@ -1,0 +1,61 @@
+"""FloatArray messages to numpy arrays and back."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextvalue.v1.nextvalue_pb2 import FloatArray
+from server.errors import InvalidRequest
+
+MAX_DIMENSIONS = 8
+_LITTLE_ENDIAN = np.dtype("<f4")
+
+
+def checked_shape(field: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape as sent. Raises InvalidRequest if it is none."""
+    extents = tuple(shape)
+    if not 1 <= len(extents) <= MAX_DIMENSIONS:
+        raise InvalidRequest(f"{field}.shape", list(extents)[:MAX_DIMENSIONS], "it must have 1 to 8 dimensions")
+    if min(extents) < 0:
+        raise InvalidRequest(f"{field}.shape", list(extents), "no extent may be negative")
+    return extents
+
+
+def from_raw(field: str, data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Little-endian float32 bytes as an array, without a copy. Raises InvalidRequest on a wrong byte count."""
+    expected = 4 * math.prod(shape)
+    if len(data) != expected:
+        raise InvalidRequest(field, f"{len(data)} bytes", f"shape {list(shape)} of FP32 has {expected} bytes")
+    return np.frombuffer(data, _LITTLE_ENDIAN).reshape(shape)
+
+
+def from_values(field: str, values: Sequence[float], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Packed values as an array. Raises InvalidRequest on a wrong count."""
+    expected = math.prod(shape)
+    if len(values) != expected:
+        raise InvalidRequest(field, f"{len(values)} values", f"shape {list(shape)} has {expected}")
+    return np.array(values, np.float32).reshape(shape)
+
+
+def from_message(field: str, message: FloatArray) -> NDArray[np.float32]:
+    """The array of a FloatArray. Raises InvalidRequest if shape and elements disagree, or both spellings are filled."""
+    shape = checked_shape(field, message.shape)
+    if message.raw_values and message.values:
+        raise InvalidRequest(field, "given as values and as raw_values", "exactly one of them may be filled")
+    if message.raw_values:
+        return from_raw(f"{field}.raw_values", message.raw_values, shape)
+    return from_values(f"{field}.values", message.values, shape)
+
+
+def to_raw(array: NDArray[np.float32]) -> bytes:
+    """Little-endian bytes in C order."""
+    return array.astype(_LITTLE_ENDIAN, copy=False).tobytes()
+
+
+def to_message(array: NDArray[np.float32], *, raw: bool) -> FloatArray:
+    """A FloatArray, as raw bytes or as packed values."""
+    if raw:
+        return FloatArray(shape=array.shape, raw_values=to_raw(array))
+    return FloatArray(shape=array.shape, values=array.ravel().tolist())

@@ -1,0 +1,91 @@
+"""What every RPC has around it: clock, count, errors to status codes."""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, TypeVar
+
+import grpc
+from grpc.aio import ServicerContext
+
+from server.errors import RequestError
+from server.metrics import UNKNOWN_MODEL, Metrics
+from server.transport.status import REJECTED, STATUS, trailing_metadata
+
+logger = logging.getLogger("nextvalue.transport")
+
+Context = ServicerContext[Any, Any]
+Response = TypeVar("Response")
+
+
+@dataclass
+class Labels:
+    """What a call is counted under; filled in as the request is understood."""
+
+    model: str = UNKNOWN_MODEL
+    version: str = ""
+
+
+class Calls:
+    """Runs the work of one RPC and answers for it."""
+
+    def __init__(self, metrics: Metrics, known_model: Callable[[str], bool]) -> None:
+        self._metrics = metrics
+        self._known_model = known_model
+
+    def labels(self, model: str) -> Labels:
+        """Labels for a call about `model`; a name nobody has is counted as unknown."""
+        return Labels(model) if self._known_model(model) else Labels()
+
+    async def answer(self, rpc: str, context: Context, labels: Labels, work: Awaitable[Response]) -> Response:
+        """Await `work`; a RequestError becomes its status, anything else INTERNAL with the detail in the log."""
+        async with self._measured(rpc, context, labels) as outcome:
+            try:
+                return await work
+            except RequestError as error:
+                outcome.code = STATUS[type(error)]
+                if reason := REJECTED.get(type(error)):
+                    self._metrics.rejected.labels(labels.model, reason).inc()
+                await context.abort(outcome.code, str(error), trailing_metadata(error))
+            except Exception:
+                outcome.code = grpc.StatusCode.INTERNAL
+                logger.exception("%s failed", rpc)
+                await context.abort(outcome.code, "internal error; the server's log has the detail")
+
+    @asynccontextmanager
+    async def _measured(self, rpc: str, context: Context, labels: Labels) -> "AsyncIterator[_Outcome]":
+        started = perf_counter()
+        outcome = _Outcome()
+        try:
+            yield outcome
+        except asyncio.CancelledError:
+            # gRPC cancels the handler when the caller leaves and when its deadline passes.
+            if remaining_seconds(context) <= 0:
+                outcome.code = grpc.StatusCode.DEADLINE_EXCEEDED
+                self._metrics.rejected.labels(labels.model, "deadline").inc()
+            else:
+                outcome.code = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            self._metrics.requests.labels(labels.model, labels.version, rpc, outcome.code.name).inc()
+            self._metrics.request_seconds.labels(labels.model, rpc).observe(perf_counter() - started)
+
+
+@dataclass
+class _Outcome:
+    code: grpc.StatusCode = grpc.StatusCode.OK
+
+
+def remaining_seconds(context: Context) -> float:
+    """Until the caller's deadline; infinite without one."""
+    remaining: float | None = context.time_remaining()  # typeshed's stub forgets the None
+    return math.inf if remaining is None else remaining
+
+
+def deadline_of(context: Context) -> float:
+    """The caller's deadline on the running loop's clock, seconds; infinite without one."""
+    return asyncio.get_running_loop().time() + remaining_seconds(context)

@@ -1,0 +1,92 @@
+"""nextvalue.v1.NextValue."""
+
+from nextvalue.v1 import nextvalue_pb2 as pb
+from nextvalue.v1.nextvalue_pb2_grpc import NextValueServicer
+from server import repository
+from server.predictor import FieldNames, Predictor
+from server.transport.arrays import from_message, to_message
+from server.transport.calls import Calls, Context, Labels, deadline_of
+
+_FIELDS = FieldNames(windows="windows", horizon="horizon", future="future")
+
+_STATES = {
+    repository.State.LOADING: pb.ModelVersion.STATE_LOADING,
+    repository.State.SERVING: pb.ModelVersion.STATE_SERVING,
+    repository.State.FAILED: pb.ModelVersion.STATE_FAILED,
+    repository.State.STANDBY: pb.ModelVersion.STATE_STANDBY,
+}
+
+
+class NextValue(NextValueServicer):
+    """The service's own protocol."""
+
+    def __init__(self, predictor: Predictor, calls: Calls) -> None:
+        self._predictor = predictor
+        self._calls = calls
+
+    async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
+        """Predictions for many windows of one model."""
+        labels = self._calls.labels(request.model)
+        return await self._calls.answer("Predict", context, labels, self._predict(request, context, labels))
+
+    async def _predict(self, request: pb.PredictRequest, context: Context, labels: Labels) -> pb.PredictResponse:
+        served = self._predictor.resolve(request.model, request.version)
+        labels.version = str(served.version)
+        answer = await self._predictor.predict(
+            served,
+            from_message("windows", request.windows),
+            horizon=request.horizon or 1,
+            future=from_message("future", request.future) if request.HasField("future") else None,
+            deadline=deadline_of(context),
+            fields=_FIELDS,
+        )
+        return pb.PredictResponse(
+            model=served.model,
+            version=served.version,
+            predictions=to_message(answer.predictions_NH, raw=bool(request.windows.raw_values)),
+            queue_time_ns=round(answer.queue_seconds * 1e9),
+            run_time_ns=round(answer.run_seconds * 1e9),
+        )
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: ARG002 (no fields)
+        """Every model and version, with reasons."""
+        return await self._calls.answer("ListModels", context, Labels(), self._list_models())
+
+    async def _list_models(self) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(models=[self._describe(model) for model in self._predictor.repository.models()])
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
+        """One model."""
+        labels = self._calls.labels(request.model)
+        return await self._calls.answer("GetModel", context, labels, self._get_model(request))
+
+    async def _get_model(self, request: pb.GetModelRequest) -> pb.Model:
+        return self._describe(self._predictor.repository.model(request.model))
+
+    def _describe(self, model: repository.Model) -> pb.Model:
+        default = model.default()
+        return pb.Model(
+            name=model.name,
+            versions=[self._describe_version(version) for version in model.versions],
+            default_version=default.number if default else 0,
+        )
+
+    def _describe_version(self, version: repository.Version) -> pb.ModelVersion:
+        described = pb.ModelVersion(version=version.number, state=_STATES[version.state], reason=version.reason)
+        manifest = version.manifest
+        if manifest is not None:
+            serving = version.state is repository.State.SERVING and version.engine is not None
+            described.description.CopyFrom(
+                pb.ModelDescription(
+                    cell=manifest.cell,
+                    hidden_size=manifest.hidden_size,
+                    num_layers=manifest.num_layers,
+                    window=manifest.window,
+                    features=manifest.features,
+                    transform=manifest.transform.kind,
+                    max_horizon=self._predictor.max_horizon,
+                    stateful="step" in manifest.graphs,
+                    provider=version.engine.provider.name if serving and version.engine else "",
+                )
+            )
+        return described

@@ -1,0 +1,39 @@
+"""The one table from errors to gRPC status codes."""
+
+import grpc
+
+from server.errors import (
+    DeadlinePassed,
+    Draining,
+    InvalidRequest,
+    ModelNotFound,
+    NotReady,
+    QueueFull,
+    RequestError,
+    RunFailed,
+)
+
+STATUS: dict[type[RequestError], grpc.StatusCode] = {
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
+    NotReady: grpc.StatusCode.UNAVAILABLE,
+    Draining: grpc.StatusCode.UNAVAILABLE,
+    RunFailed: grpc.StatusCode.INTERNAL,
+}
+
+# The label of nextvalue_rejected_total for errors that turn a call away before a run.
+REJECTED: dict[type[RequestError], str] = {
+    QueueFull: "queue_full",
+    DeadlinePassed: "deadline",
+    Draining: "draining",
+    NotReady: "not_ready",
+}
+
+PUSHBACK = "grpc-retry-pushback-ms"
+
+
+def trailing_metadata(error: RequestError) -> tuple[tuple[str, str], ...]:
+    """What a client's retry policy should know."""
+    return ((PUSHBACK, str(error.pushback_ms)),) if isinstance(error, QueueFull) else ()

@@ -1,0 +1,69 @@
+"""What a run was asked to do; `config.json` of its folder."""
+
+import math
+from importlib import metadata
+
+import msgspec
+
+from training.data import DataOptions, Provenance, SplitOptions
+from training.model import ModelConfig
+
+LIBRARIES = ("torch", "numpy", "safetensors", "msgspec", "pyarrow")
+
+# Where the number of epochs is left open: about this many optimiser steps, within these limits.
+DEFAULT_STEPS = 2500
+DEFAULT_EPOCHS = (10, 250)
+
+
+class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to fit. Raises ValueError naming the field, its value and the limit.
+
+    `learning_rate` is the peak of the one-cycle schedule, `patience` the epochs without a better validation loss
+    before the fit stops, `clip_norm` the longest gradient, `threads` torch's threads for one operation. The
+    weights depend on `threads`: sums are added up in another order.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    learning_rate: float = 0.01
+    weight_decay: float = 1e-4
+    patience: int = 50
+    clip_norm: float = 1.0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be fitted with."""
+        for name in ("epochs", "batch_size", "patience", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("learning_rate", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0 and finite")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay}; it must be at least 0 and finite")
+
+
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a run depends on. `features` are the names of the columns, the target first."""
+
+    schema_version: int = 1
+    model: ModelConfig
+    features: tuple[str, ...]
+    data: DataOptions
+    provenance: Provenance
+    split: SplitOptions
+    fit: FitOptions
+    seed: int
+    library_versions: dict[str, str]
+
+
+def default_epochs(num_windows: int, batch_size: int) -> int:
+    """Epochs that come to about DEFAULT_STEPS steps, so that small and large series are both fitted enough."""
+    steps = math.ceil(num_windows / batch_size)
+    lowest, highest = DEFAULT_EPOCHS
+    return min(max(math.ceil(DEFAULT_STEPS / steps), lowest), highest)
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that a run's numbers depend on."""
+    return {name: metadata.version(name) for name in LIBRARIES}

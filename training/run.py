@@ -1,0 +1,202 @@
+"""A run's folder: what lies in it, and reading one back.
+
+config.json            what was asked for (RunConfig)
+weights.safetensors    the best weights (the RecurrentModel's state_dict)
+metrics.jsonl          one line for each epoch (EpochMetrics)
+samples.npz            `windows` float32 [≤ 256, T, F] of validation and test
+checkpoint.pt          where the fit stands, to go on from
+backtest.json, .png    how well the model did; written last, so its presence means the run is finished
+loss.png               losses over the epochs
+"""
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from training.backtest import Backtest
+from training.config import RunConfig
+from training.errors import RunError
+from training.files import write_atomically
+from training.fit import EpochMetrics, Fit
+from training.model import RecurrentModel
+
+__all__ = ["Run", "RunError", "RunFolder", "load_run"]
+
+CONFIG = "config.json"
+WEIGHTS = "weights.safetensors"
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.npz"
+CHECKPOINT = "checkpoint.pt"
+BACKTEST = "backtest.json"
+BACKTEST_PICTURE = "backtest.png"
+LOSS_PICTURE = "loss.png"
+FILES = (BACKTEST, CONFIG, WEIGHTS, METRICS, SAMPLES, CHECKPOINT, BACKTEST_PICTURE, LOSS_PICTURE)
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run: `model` is in float32 and evaluation mode, `samples` are windows [N, T, F] in raw units."""
+
+    path: Path
+    config: RunConfig
+    model: RecurrentModel
+    samples: NDArray[np.float32]
+    backtest: dict[str, Any]
+
+
+def load_run(path: Path) -> Run:
+    """Read a finished run. Raises RunError naming the file that is missing, broken or does not fit."""
+    if not path.is_dir():
+        raise RunError(f"{path} is not a folder; give the folder that a fit wrote with --out")
+    config = _decode(path / CONFIG, RunConfig)
+    _decode(path / BACKTEST, Backtest)
+    return Run(
+        path=path,
+        config=config,
+        model=_load_model(path / WEIGHTS, config),
+        samples=_load_samples(path / SAMPLES, config),
+        backtest=msgspec.json.decode(_read(path / BACKTEST)),
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); is the run finished?") from error
+
+
+def _decode(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(_read(path), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is broken: {error}") from error
+
+
+def _load_model(path: Path, config: RunConfig) -> RecurrentModel:
+    model = RecurrentModel(config.model)
+    try:
+        model.load_state_dict(safetensors.torch.load(_read(path)))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise RunError(f"{path} is broken or does not fit {CONFIG}: {' '.join(str(error).split())}") from error
+    return model.eval()
+
+
+def _load_samples(path: Path, config: RunConfig) -> NDArray[np.float32]:
+    try:
+        with np.load(BytesIO(_read(path)), allow_pickle=False) as archive:
+            windows: NDArray[np.float32] = archive["windows"]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} is broken: {error}") from error
+    expected = (config.model.window, config.model.num_features)
+    if windows.dtype != np.float32 or windows.ndim != 3 or windows.shape[1:] != expected or not len(windows):
+        raise RunError(
+            f"{path} holds {windows.dtype} {windows.shape}; it must be float32 [N, {expected[0]}, {expected[1]}]"
+        )
+    return windows
+
+
+class RunFolder:
+    """Writes a run's files, each as a whole, and reads back what a resumed fit needs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a fit was started here."""
+        return (self.path / CONFIG).is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a fit was started here and came to its end."""
+        return self.is_run and (self.path / BACKTEST).is_file()
+
+    def prepare(self, *, resume: bool, force: bool) -> None:
+        """Make the folder ready for a fit. Raises RunError where that would lose something."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"--out is {self.path}, which is a file; it must be a folder")
+        if resume:
+            if not self.is_run:
+                raise RunError(f"--out is {self.path}, which holds no fit to resume; leave out --resume to start one")
+            if self.is_finished:
+                raise RunError(f"--out is {self.path}, which holds a finished run; there is nothing to resume")
+        elif self.is_run:
+            if not force:
+                state = "a finished run" if self.is_finished else "an unfinished fit (--resume goes on with it)"
+                raise RunError(f"--out is {self.path}, which holds {state}; --force replaces it")
+            for name in FILES:
+                (self.path / name).unlink(missing_ok=True)
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise RunError(f"--out is {self.path}, which holds something that is no run; choose an empty folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Keep what was asked for."""
+        write_atomically(self.path / CONFIG, _pretty(config))
+
+    def check_same_config(self, config: RunConfig) -> None:
+        """Raise RunError unless the fit to resume was asked for the same (library versions may differ)."""
+        kept = _decode(self.path / CONFIG, RunConfig)
+        for name in RunConfig.__struct_fields__:
+            old, new = getattr(kept, name), getattr(config, name)
+            if name != "library_versions" and old != new:
+                raise RunError(f"{name} is {new}; the fit to resume was started with {old}")
+
+    def write_epoch(self, fit: Fit) -> None:
+        """Keep where the fit stands, then add its newest epoch to the metrics."""
+        buffer = BytesIO()
+        torch.save(fit.state_dict(), buffer)
+        write_atomically(self.path / CHECKPOINT, buffer.getvalue())
+        with (self.path / METRICS).open("ab") as file:
+            file.write(msgspec.json.encode(fit.history[-1]) + b"\n")
+
+    def restore(self, fit: Fit) -> None:
+        """Put the fit where the last checkpoint left it, and the metrics with it. Raises RunError if it is broken."""
+        path = self.path / CHECKPOINT
+        if path.is_file():
+            try:
+                fit.load_state_dict(torch.load(path, weights_only=True))
+            except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+                raise RunError(f"{path} is broken: {' '.join(str(error).split())}; --force starts again") from error
+        # A kill between the checkpoint and the metrics leaves a line too few; the checkpoint knows them all.
+        write_atomically(self.path / METRICS, b"".join(msgspec.json.encode(row) + b"\n" for row in fit.history))
+
+    def write_model(self, model: RecurrentModel) -> None:
+        """Keep the weights."""
+        write_atomically(self.path / WEIGHTS, safetensors.torch.save(model.state_dict()))
+
+    def write_samples(self, windows: NDArray[np.float32]) -> None:
+        """Keep windows to try the model on."""
+        buffer = BytesIO()
+        np.savez(buffer, windows=windows)
+        write_atomically(self.path / SAMPLES, buffer.getvalue())
+
+    def write_loss_picture(self, png: bytes) -> None:
+        """Keep the picture of the losses."""
+        write_atomically(self.path / LOSS_PICTURE, png)
+
+    def write_backtest(self, backtest: Backtest, png: bytes) -> None:
+        """Keep how well the model did. The last to be written: from here on the run is finished."""
+        write_atomically(self.path / BACKTEST_PICTURE, png)
+        write_atomically(self.path / BACKTEST, _pretty(backtest))
+
+    def history(self) -> list[EpochMetrics]:
+        """The lines of `metrics.jsonl`."""
+        return [msgspec.json.decode(line, type=EpochMetrics) for line in _read(self.path / METRICS).splitlines()]
+
+
+def _pretty(value: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
