@@ -134,7 +134,7 @@ class AsyncClient:
             except asyncio.CancelledError:
                 # Closing the channel cancels its calls, but nobody asked for the end of the task that awaits one.
                 task = asyncio.current_task()
-                if self._closed.is_set() and task is not None :
+                if self._closed.is_set() and task is not None and not task.cancelling():
                     break
                 raise
             else:

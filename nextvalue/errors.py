@@ -1,4 +1,3 @@
-# ruff: noqa: N818 -- named after the gRPC status they stand for, as a reader of the wire's documentation looks them up.
 """What a call can fail with.
 
     NextvalueError

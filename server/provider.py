@@ -8,9 +8,6 @@ import onnxruntime as ort
 
 from server.errors import StartupError
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
-
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 Choice = Literal["auto", "cpu", "cuda"]

@@ -50,7 +50,7 @@ class NextValue(NextValueServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: ARG002 (no fields)
         """Every model and version, with reasons."""
-        return await self._calls.answer("ListModels", context, Labels(), self._list_models())
+        return await self._calls.answer("ListModels", context, Labels(model=""), self._list_models())
 
     async def _list_models(self) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=[self._describe(model) for model in self._predictor.repository.models()])

@@ -25,6 +25,17 @@ async def test_cancelling_the_task_cancels_the_call_at_the_server(fake: FakeServ
         assert (await client.predict("demo", [1.0])).values.tolist() == [2.0]
 
 
+async def test_a_cancelled_task_stays_cancelled_when_the_client_is_closed_as_well(fake: FakeServer) -> None:
+    fake.hold()
+    async with AsyncClient(fake.target) as client:
+        call = asyncio.create_task(client.predict("demo", [1.0], timeout_seconds=30.0))
+        await asyncio.to_thread(fake.arrived.wait)
+        call.cancel()
+        await client.close()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
 async def test_cancelling_the_task_ends_a_wait_between_attempts(fake: FakeServer, waiting: threading.Event) -> None:
     fake.failures.append(Failure(grpc.StatusCode.UNAVAILABLE, pushback="20000"))
     async with AsyncClient(fake.target) as client:
