@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
     how = fit.add_argument_group("fit")
     defaults = FitOptions(epochs=1)
-    how.add_argument("--epochs", type=int, help="at most this many; by default enough for about 2500 steps")
+    how.add_argument("--epochs", type=int, help="at most this many; by default enough for about 2000 steps")
     how.add_argument("--batch-size", type=int, default=defaults.batch_size, help="windows per step")
     how.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="peak of the one-cycle rate")
     how.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="AdamW's")

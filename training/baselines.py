@@ -12,7 +12,8 @@ from training.data import WindowSet
 
 def last_value(windows: WindowSet) -> NDArray[np.float64]:
     """Tomorrow is like today: the target's last value in each window, [M]."""
-    return windows.values[windows.rows - 1, 0]
+    predicted_M: NDArray[np.float64] = windows.values[windows.rows - 1, 0]
+    return predicted_M
 
 
 class Autoregression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,10 +24,10 @@ class Autoregression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def predict(self, windows: WindowSet) -> NDArray[np.float64]:
         """The prediction for every window, [M]."""
-        return self.intercept + sum(
-            coefficient * windows.values[windows.rows - len(self.coefficients) + k, 0]
-            for k, coefficient in enumerate(self.coefficients)
-        )
+        predicted_M = np.full(len(windows), self.intercept)
+        for k, coefficient in enumerate(self.coefficients):
+            predicted_M += coefficient * windows.values[windows.rows - len(self.coefficients) + k, 0]
+        return predicted_M
 
 
 def fit_autoregression(windows: WindowSet) -> Autoregression:

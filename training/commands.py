@@ -78,9 +78,7 @@ def backtest_run(run_path: Path, source: str, *, all_rows: bool, out: Path | Non
     """
     run = load_run(run_path)
     before = msgspec.convert(run.backtest, Backtest)
-    column = None if source == "counting" or source == "counting-steps" else run.config.features[0]
-    options = msgspec.structs.replace(run.config.data, source=source, column=column)
-    dataset = load(options)
+    dataset = load(msgspec.structs.replace(run.config.data, source=source, column=run.config.features[0]))
     _describe(dataset, console)
     test = (
         _all_windows(dataset, run.config.model.window)
@@ -144,8 +142,9 @@ def _describe(dataset: Dataset, console: Console) -> None:
     known = dataset.provenance
     order = f"ordered by {known.time}" if known.time else "in the order given"
     filled = f", {known.num_gaps_filled} gaps filled" if known.num_gaps_filled else ""
+    untimed = f", {known.num_rows_untimed} rows without a time dropped" if known.num_rows_untimed else ""
     trimmed = f", {known.num_rows_trimmed} rows cut at the ends" if known.num_rows_trimmed else ""
-    console.print(f"data: {known.num_rows} rows of {', '.join(dataset.features)} {order}{filled}{trimmed}")
+    console.print(f"data: {known.num_rows} rows of {', '.join(dataset.features)} {order}{filled}{untimed}{trimmed}")
 
 
 def _run_epochs(fit: Fit, folder: RunFolder, console: Console) -> None:

@@ -11,7 +11,7 @@ from training.model import ModelConfig
 LIBRARIES = ("torch", "numpy", "safetensors", "msgspec", "pyarrow")
 
 # Where the number of epochs is left open: about this many optimiser steps, within these limits.
-DEFAULT_STEPS = 2500
+DEFAULT_STEPS = 2000
 DEFAULT_EPOCHS = (10, 250)
 
 

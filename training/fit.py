@@ -71,8 +71,11 @@ def new_model(config: ModelConfig, windows: WindowSet, *, seed: int) -> Recurren
 def predict(model: RecurrentModel, windows: WindowSet) -> NDArray[np.float64]:
     """The model's prediction for every window, [M], in raw units."""
     tensors = WindowTensors(windows)
-    batches = torch.arange(len(tensors)).split(EVALUATION_BATCH)
-    return torch.cat([model(tensors.batch(chosen)[0])[:, 0] for chosen in batches]).double().numpy()
+    batches = torch.split(torch.arange(len(tensors)), EVALUATION_BATCH)
+    predicted_M: NDArray[np.float64] = (
+        torch.cat([model(tensors.batch(chosen)[0])[:, 0] for chosen in batches]).double().numpy()
+    )
+    return predicted_M
 
 
 class Fit:
@@ -111,20 +114,21 @@ class Fit:
         """Fit on every window once, in a new random order. Raises FitError if the loss is not a finite number."""
         total = 0.0
         order = torch.randperm(len(self._fit), generator=self._generator)
-        for chosen in order.split(self.options.batch_size):
+        for chosen in torch.split(order, self.options.batch_size):
             self._optimiser.zero_grad()
             loss = nn.functional.huber_loss(*self.model.loss_terms(*self._fit.batch(chosen)))
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
             self._optimiser.step()
             total += loss.item() * len(chosen)
-            learning_rate = self._schedule.get_last_lr()[0]
+            learning_rate = float(self._schedule.get_last_lr()[0])
             self._schedule.step()
         validation_loss, validation_rmse = self._validate()
         epoch = len(self.history) + 1
         if not math.isfinite(total + validation_loss):
             raise FitError(
-                f"the loss is not finite in epoch {epoch}; learning_rate is {self.options.learning_rate}, try a lower one"
+                f"the loss is not finite in epoch {epoch}; learning_rate is {self.options.learning_rate}, "
+                "a lower one may help"
             )
         metrics = EpochMetrics(
             epoch=epoch,
@@ -143,7 +147,7 @@ class Fit:
     def _validate(self) -> tuple[float, float]:
         """Huber loss in the transform's units and RMSE in raw units."""
         loss = squares = 0.0
-        for chosen in torch.arange(len(self._validation)).split(EVALUATION_BATCH):
+        for chosen in torch.split(torch.arange(len(self._validation)), EVALUATION_BATCH):
             y_B1, target_B1 = self.model.loss_terms(*self._validation.batch(chosen))
             loss += nn.functional.huber_loss(y_B1, target_B1, reduction="sum").item()
             squares += (y_B1 - target_B1).square().sum().item()

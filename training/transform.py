@@ -146,7 +146,7 @@ class Difference(Transform):
 
     def step(self, value_BF: Tensor, state: TransformState) -> tuple[Tensor, Tensor, TransformState]:
         """One scaled difference, 0 before anything was seen; the anchor is the value."""
-        assert isinstance(state, DifferenceState)  # noqa: S101 (narrows the type for mypy)
+        assert isinstance(state, DifferenceState)
         difference_BF = (value_BF - state.last) * state.seen
         after = DifferenceState(last=value_BF, seen=torch.ones_like(state.seen))
         return (difference_BF - self.mean) / self.scale, value_BF[:, :1], after

@@ -22,9 +22,8 @@ def fill(values_LF: NDArray[np.float64], policy: str) -> Filled:
 
     Rows in front of the first complete one are left out, and with `interpolate` those behind the last one.
     A filled row is context, never a target. With `interpolate` the row behind a gap is no target either: what
-    was drawn into the gap points at it.
+    was drawn into the gap points at it. Values without a gap come back as they are, whatever the policy.
     """
-
     missing_LF = np.isnan(values_LF)
     complete = np.flatnonzero(~missing_LF.any(axis=1))
     if not len(complete):
@@ -38,7 +37,7 @@ def fill(values_LF: NDArray[np.float64], policy: str) -> Filled:
             values_LF[:, f] = values_LF[known[np.searchsorted(known, rows, side="right") - 1], f]
         else:
             values_LF[:, f] = np.interp(rows, known, values_LF[known, f])
-    is_filled = missing_LF.any(axis=1)
+    is_filled: NDArray[np.bool_] = np.logical_or.reduce(missing_LF, axis=1)
     targetable = ~is_filled
     if policy == "interpolate":
         targetable[1:] &= ~is_filled[:-1]

@@ -65,12 +65,8 @@ def load(options: DataOptions) -> Dataset:
             row = int(np.argmin(is_timed_L)) + 1
             raise DataError(f"{path}, time column {columns.time!r}, row {row}: the time is missing")
         values_LF, rows_L, times_L = values_LF[is_timed_L], rows_L[is_timed_L], times_L[is_timed_L]
-        values_LF, times_L = _on_timeline(path, options, values_LF, rows_L, times_L, str(columns.time))
-    num_before = len(values_LF)
-    if options.gaps == "error":
-        filled = gaps.Filled(values_LF, np.ones(num_before, dtype=np.bool_), slice(0, num_before), 0)
-    else:
-        filled = gaps.fill(values_LF, options.gaps)
+        values_LF, times_L = _on_timeline(options, str(columns.time), values_LF, rows_L, times_L)
+    filled = gaps.fill(values_LF, options.gaps)
     if not len(filled.values):
         raise DataError(f"{path} has no row in which {', '.join(map(repr, columns.values))} all have a value")
     series = Series(
@@ -84,7 +80,8 @@ def load(options: DataOptions) -> Dataset:
         num_series=1,
         num_rows=len(filled.values),
         num_gaps_filled=filled.num_gaps_filled,
-        num_rows_trimmed=num_before - len(filled.values),
+        num_rows_untimed=num_untimed,
+        num_rows_trimmed=len(values_LF) - len(filled.values),
     )
     return Dataset(features=columns.values, series=(series,), provenance=provenance)
 
@@ -101,12 +98,7 @@ def _refuse_missing_values(path: Path, values_LF: NDArray[np.float64], names: tu
 
 
 def _on_timeline(
-    path: Path,
-    options: DataOptions,
-    values_LF: NDArray[np.float64],
-    rows_L: NDArray[np.int64],
-    times_L: Times,
-    name: str,
+    options: DataOptions, name: str, values_LF: NDArray[np.float64], rows_L: NDArray[np.int64], times_L: Times
 ) -> tuple[NDArray[np.float64], Times]:
     """Put the rows on an even timeline, with a row of NaN where one is missing."""
     positions_L = timeline.positions(times_L, rows_L, name, is_even=options.spacing == "regular")
@@ -119,13 +111,13 @@ def _on_timeline(
     if options.gaps == "error":
         i = int(np.argmax(np.diff(positions_L) > 1))
         raise DataError(
-            f"{path}, time column {name!r}, row {rows_L[i + 1]}: {positions_L[i + 1] - positions_L[i] - 1} rows are "
-            f"missing between {times_L[i]} and {times_L[i + 1]} ({num_missing} rows in all); "
+            f"{options.source}, time column {name!r}, row {rows_L[i + 1]}: "
+            f"{positions_L[i + 1] - positions_L[i] - 1} rows are missing between {times_L[i]} and {times_L[i + 1]} ({num_missing} rows in all); "
             "--gaps ffill or interpolate fills them, --spacing any counts rows instead"
         )
     if num_missing > len(positions_L):
         raise DataError(
-            f"{path}, time column {name!r}: {num_missing} rows are missing and {len(positions_L)} present; "
+            f"{options.source}, time column {name!r}: {num_missing} rows are missing and {len(positions_L)} present; "
             "at most half of a timeline can be filled"
         )
     on_timeline = np.full((num_places, values_LF.shape[1]), np.nan)

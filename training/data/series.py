@@ -1,12 +1,14 @@
 """A series, and a dataset of them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-Times = NDArray[np.datetime64] | NDArray[np.float64]
+# Dates (datetime64) or plain numbers (float64), such as years.
+Times = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Where a dataset came from, to be kept with what was learnt from it.
 
     `sha256` is of the file's bytes, `time` the column the rows are ordered by, `num_gaps_filled` counts values
-    (not rows) and `num_rows_trimmed` rows at either end that no policy could fill.
+    (not rows), `num_rows_untimed` rows dropped for want of a time and `num_rows_trimmed` rows at either end that
+    no policy could fill.
     """
 
     sha256: str | None = None
@@ -34,6 +37,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     num_series: int
     num_rows: int
     num_gaps_filled: int = 0
+    num_rows_untimed: int = 0
     num_rows_trimmed: int = 0
 
 

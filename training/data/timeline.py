@@ -52,8 +52,9 @@ def _clock(times_L: Times) -> NDArray[np.float64]:
         before_end = (months_L + np.timedelta64(1, "M")).astype(times_L.dtype) - times_L
         is_once_a_month = bool((np.diff(months_L.astype(np.int64)) > 0).all())
         if is_once_a_month and (np.all(after_start == after_start[0]) or np.all(before_end == before_end[0])):
-            return (months_L - months_L[0]).astype(np.float64)
-    return (times_L - times_L[:1]).astype(np.float64)
+            times_L = months_L
+    clock_L: NDArray[np.float64] = (times_L - times_L[0]).astype(np.float64)
+    return clock_L
 
 
 def spread(times_L: Times, positions_L: NDArray[np.int64]) -> Times:

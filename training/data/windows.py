@@ -28,11 +28,13 @@ class WindowSet:
 
     def windows(self, limit: int | None = None) -> NDArray[np.float64]:
         """The windows [M, T, F], or `limit` of them spread evenly."""
-        return self.values[self._chosen(limit)[:, None] + np.arange(-self.window, 0)]
+        windows_MTF: NDArray[np.float64] = self.values[self._chosen(limit)[:, None] + np.arange(-self.window, 0)]
+        return windows_MTF
 
     def targets(self, limit: int | None = None) -> NDArray[np.float64]:
         """The target values [M] that followed the windows, in the same order."""
-        return self.values[self._chosen(limit), 0]
+        targets_M: NDArray[np.float64] = self.values[self._chosen(limit), 0]
+        return targets_M
 
     def _chosen(self, limit: int | None) -> NDArray[np.int64]:
         if limit is None or limit >= len(self):
@@ -72,8 +74,8 @@ def split_windows(dataset: Dataset, split: SplitOptions, window: int) -> Parts:
             f"column {dataset.features[0]!r} is {targets[0]:g} in all {len(targets)} rows to fit on; nothing to learn"
         )
     parts = Parts(*(WindowSet(values=values, rows=np.concatenate(found), window=window) for found in rows))
-    for name, part in zip(Parts._fields, parts, strict=True):
-        if not len(part):
+    for name, windows in zip(Parts._fields, parts, strict=True):
+        if not len(windows):
             lengths = sorted({len(series.values) for series in dataset.series})
             raise DataError(
                 f"the {name} part has no window of {window} rows with a measured value behind it; "
