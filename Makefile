@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: venv
-	$(PY) -m benchmarks.demo
+	$(PY) -m demo
 
 test: venv
 	$(PY) -m pytest

@@ -4,6 +4,7 @@ import logging
 import queue
 import random
 import threading
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,7 @@ class ParityMonitor:
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="parity", daemon=True)
         self.worst = Deviation()
+        self.counts: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin checking; the reference is started at once, so that the first checks need not wait for it."""
@@ -106,6 +108,7 @@ class ParityMonitor:
 
     def _count(self, manifest: Manifest, result: str) -> None:
         self._metrics.parity_checks.labels(manifest.name, str(manifest.version), result).inc()
+        self.counts[result] += 1
 
     def close(self) -> None:
         """End the thread and the reference; checks still queued are not made."""
@@ -119,3 +122,8 @@ class ParityMonitor:
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout=10)
+        logger.info(
+            "live parity: %d match, %d mismatch, %d dropped, worst error %.3g (%.2g %% of the limit)",
+            self.counts["match"], self.counts["mismatch"], self.counts["dropped"],
+            self.worst.abs_error, 100 * self.worst.share_of_limit,
+        )  # fmt: skip

@@ -112,8 +112,8 @@ def _on_timeline(
         i = int(np.argmax(np.diff(positions_L) > 1))
         raise DataError(
             f"{options.source}, time column {name!r}, row {rows_L[i + 1]}: "
-            f"{positions_L[i + 1] - positions_L[i] - 1} rows are missing between {times_L[i]} and {times_L[i + 1]} ({num_missing} rows in all); "
-            "--gaps ffill or interpolate fills them, --spacing any counts rows instead"
+            f"{positions_L[i + 1] - positions_L[i] - 1} rows are missing between {times_L[i]} and {times_L[i + 1]} "
+            f"({num_missing} in all); --gaps ffill or interpolate fills them, --spacing any counts rows instead"
         )
     if num_missing > len(positions_L):
         raise DataError(

@@ -1,0 +1,1 @@
+"""Measurements, side by side with peers, each with its results in results/."""
