@@ -77,7 +77,8 @@ class Server:
         """Open both ports, then load models beside them. Raises StartupError if a port cannot be had."""
         self._open_metrics()
         await self._open_grpc()
-        logger.info("listening grpc=127.0.0.1:%d metrics=127.0.0.1:%d", self.grpc_port, self.metrics_port)
+        hosts = [split_address(address)[0] for address in (self.config.grpc, self.config.metrics)]
+        logger.info("listening grpc=%s:%d metrics=%s:%d", hosts[0], self.grpc_port, hosts[1], self.metrics_port)
         if self.parity is not None:
             self.parity.start()
         self._loading = asyncio.create_task(self._load())

@@ -63,6 +63,7 @@ class Batcher:
         self._busy = False
         self._start_scheduled = False
         self._draining = False
+        self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
         # Recent seconds per window, for the pushback of a refusal.
@@ -114,7 +115,7 @@ class Batcher:
     def _start(self) -> None:
         """Run the next batch, if there is one and the engine is idle."""
         self._start_scheduled = False
-        if self._busy:
+        if self._busy or self._closed:
             return
         loop = asyncio.get_running_loop()
         batch = self._scheduler.take(loop.time())
@@ -141,6 +142,9 @@ class Batcher:
         pieces = [piece.windows() for piece in batch.slices]
         joined = np.ascontiguousarray(pieces[0]) if len(pieces) == 1 else np.concatenate(pieces)
         next_B1 = self._run(joined)
+        if next_B1.shape != (len(joined), 1):
+            # numpy would broadcast or cut it, and callers would get their neighbours' answers.
+            raise ValueError(f"the engine answered {list(next_B1.shape)} for {len(joined)} windows. This is a bug.")
         seconds = perf_counter() - started
         bounds = np.cumsum([len(piece) for piece in pieces])[:-1]
         return np.split(next_B1, bounds), seconds
@@ -169,7 +173,7 @@ class Batcher:
             waiting = self._waiting.get(entry)
             if waiting is None or entry.closed:
                 continue
-            self._observe(piece, next_B1)
+            self._show(piece, next_B1)
             waiting.run_seconds += seconds
             if not np.isfinite(next_B1).all():
                 row = piece.start + int(np.flatnonzero(~np.isfinite(next_B1[:, 0]))[0])
@@ -185,6 +189,12 @@ class Batcher:
                 entry.enqueued = now
                 self._scheduler.put_back(entry)
 
+    def _show(self, piece: Slice, next_B1: NDArray[np.float32]) -> None:
+        try:
+            self._observe(piece, next_B1)
+        except Exception:
+            logger.exception("the observer of model %s failed", self._name)
+
     def _fail(self, entry: Entry, error: Exception) -> None:
         entry.closed = True
         waiting = self._waiting.get(entry)
@@ -197,8 +207,11 @@ class Batcher:
         await self._idle.wait()
 
     def close(self) -> None:
-        """Fail what still waits and end the engine thread. Call `drain` first for a clean end."""
-        self._draining = True
-        for entry in self._scheduler.drop_all():
+        """Fail whoever still waits, a run in progress or not, and end the engine thread. For a clean end `drain` first."""
+        self._draining = self._closed = True
+        for entry in list(self._waiting):
             self._fail(entry, Draining("the server is shutting down"))
+        for _ in self._scheduler.drop_all():  # all failed above; the queue's count goes back to 0
+            pass
+        self._idle.set()
         self._engine_thread.shutdown(wait=False)

@@ -45,7 +45,6 @@ class ParityMonitor:
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="parity", daemon=True)
         self.worst = Deviation()
-        self.counts: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin checking; the reference is started at once, so that the first checks need not wait for it."""
@@ -108,7 +107,6 @@ class ParityMonitor:
 
     def _count(self, manifest: Manifest, result: str) -> None:
         self._metrics.parity_checks.labels(manifest.name, str(manifest.version), result).inc()
-        self.counts[result] += 1
 
     def close(self) -> None:
         """End the thread and the reference; checks still queued are not made."""
@@ -122,8 +120,12 @@ class ParityMonitor:
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout=10)
+        counts: Counter[str] = Counter()
+        for family in self._metrics.parity_checks.collect():
+            for sample in family.samples:
+                counts[sample.labels["result"]] += int(sample.value)
         logger.info(
             "live parity: %d match, %d mismatch, %d dropped, worst error %.3g (%.2g %% of the limit)",
-            self.counts["match"], self.counts["mismatch"], self.counts["dropped"],
+            counts["match"], counts["mismatch"], counts["dropped"],
             self.worst.abs_error, 100 * self.worst.share_of_limit,
         )  # fmt: skip
