@@ -1,31 +1,35 @@
 """From a run to a published artifact: lower, gate, publish."""
 
+import contextlib
 import json
 import platform
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
+import safetensors.torch
 
 from export import gate
 from export.artifact import folder, golden
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import GOLDEN, REPORT, REPORT_PICTURE, WEIGHTS
 from export.artifact.limits import Deviation, Tolerance
-from export.artifact.manifest import Gate, Graph, Manifest, PlanEntry, Transform, is_model_name
+from export.artifact.manifest import MAX_INTEGER, Gate, Graph, Manifest, PlanEntry, Transform, is_model_name
 from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
 from export.lowering.source import Source, source_of
 from export.lowering.step import step
 from export.lowering.unrolled import unrolled
 from training.model import RecurrentModel
-from training.run import Run
+from training.run import BACKTEST_PICTURE, Run
 
 NUM_GOLDEN = 64
-LIBRARIES = ("torch", "onnx", "onnxruntime-gpu", "numpy", "safetensors")
+# onnxruntime is one of two packages, by platform; the manifest names the one there is.
+LIBRARIES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +61,14 @@ def export(run: Run, *, models: Path, name: str, version: int | None = None, see
     """Publish `run` as `models/name/version/`. Raises ExportError or ArtifactError; then nothing is published."""
     if not is_model_name(name):
         raise ExportError(f"name is {name!r}; use letters, digits, '.', '_' and '-', starting with a letter or digit")
-    if version is not None and version < 1:
-        raise ExportError(f"version is {version}; it must be at least 1")
+    if version is not None and not 1 <= version <= MAX_INTEGER:
+        raise ExportError(f"version is {version}; it must be from 1 to {MAX_INTEGER}")
     if (models / name / str(version)).exists():
         raise ArtifactError(f"{models / name / str(version)}: exists; a published version is never changed")
+    try:
+        picture = (run.path / BACKTEST_PICTURE).read_bytes()
+    except OSError as error:
+        raise ExportError(f"{run.path / BACKTEST_PICTURE}: {error.strerror}; is the run finished?") from None
     model = run.model
     source = source_of(model)
     lowered = lower(source)
@@ -75,9 +83,9 @@ def export(run: Run, *, models: Path, name: str, version: int | None = None, see
 
     files = {lowered[graph_name][0].file: data for graph_name, data in graphs.items()} | {
         GOLDEN: golden.encode(cases),
-        WEIGHTS: (run.path / WEIGHTS).read_bytes(),
+        WEIGHTS: safetensors.torch.save(model.state_dict()),
         REPORT: (json.dumps(run.backtest, indent=2) + "\n").encode(),
-        REPORT_PICTURE: (run.path / "backtest.png").read_bytes(),
+        REPORT_PICTURE: picture,
     }
     chosen = version or next_version(models, name)
     final = _seal(manifest, chosen, worst)
@@ -116,7 +124,7 @@ def describe(
         gate=Gate(worst_abs_error=0.0, worst_share_of_limit=0.0, batches=list(golden.BATCHES)),
         fitted_on={},
         backtest={},
-        libraries={library: library_version(library) for library in LIBRARIES} | {"python": platform.python_version()},
+        libraries=_library_versions(),
         files={},
     )
 
@@ -127,6 +135,14 @@ def _manifest(run: Run, source: Source, graphs: dict[str, Graph], name: str) -> 
         fitted_on=msgspec.to_builtins(run.config),
         backtest=run.backtest,
     )
+
+
+def _library_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[library] = library_version(library)
+    return versions
 
 
 def _seal(manifest: Manifest, version: int, worst: Deviation) -> Manifest:

@@ -90,7 +90,7 @@ class _Connection(socketserver.BaseRequestHandler):
             with self.server.computing:
                 outputs = self.server.load(str(name), int(version)).run(str(graph), dict(frame.arrays))  # type: ignore[arg-type]  # inputs are float32
             return Frame({"type": "result"}, dict(outputs))
-        except (ArtifactError, KeyError, RuntimeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 (whatever torch makes of the inputs is the asker's to hear)
             return Frame({"type": "error", "message": f"{type(error).__name__}: {error}"}, {})
 
 
@@ -123,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     torch.set_num_threads(1)
     path = Path(path_text)
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
     try:
+        if path.is_socket():  # left by one that was killed; anything else at this path is not ours to remove
+            path.unlink()
         server = ReferenceServer(path, options.models)
     except OSError as error:
         print(f"reference: cannot listen on {path}: {error.strerror or error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
@@ -57,6 +58,7 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
         self._page: tuple[WSGIServer, Thread] | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._stopping = False
 
     def _parity_monitor(self) -> ParityMonitor | None:
         config = self.config
@@ -76,7 +78,11 @@ class Server:
     async def start(self) -> None:
         """Open both ports, then load models beside them. Raises StartupError if a port cannot be had."""
         self._open_metrics()
-        await self._open_grpc()
+        try:
+            await self._open_grpc()
+        except StartupError:
+            self._close_metrics()
+            raise
         hosts = [split_address(address)[0] for address in (self.config.grpc, self.config.metrics)]
         logger.info("listening grpc=%s:%d metrics=%s:%d", hosts[0], self.grpc_port, hosts[1], self.metrics_port)
         if self.parity is not None:
@@ -90,6 +96,12 @@ class Server:
         except OSError as error:
             raise StartupError(f"metrics is {self.config.metrics!r}; cannot listen there: {error.strerror}") from None
         self.metrics_port = self._page[0].server_port
+
+    def _close_metrics(self) -> None:
+        if self._page is not None:
+            self._page[0].shutdown()
+            self._page[0].server_close()
+            self._page = None
 
     async def _open_grpc(self) -> None:
         size = self.config.max_message_mib << 20
@@ -130,10 +142,13 @@ class Server:
     async def _load(self) -> None:
         """Load off the loop; each version begins to answer as soon as its own gate has passed."""
         loop = asyncio.get_running_loop()
-        self.repository.scan()
-        await loop.run_in_executor(
-            None, self.repository.load, lambda version: self._activate_from_thread(loop, version)
-        )
+        try:
+            self.repository.scan()
+            await loop.run_in_executor(None, self.repository.load, partial(self._activate_from_thread, loop))
+        except Exception:
+            logger.exception("%s: could not be read", self.config.models)
+        if self._stopping:
+            return
         if self.repository.ready:
             await self._set_health(READINESS, _SERVING)
             logger.info("ready")
@@ -176,6 +191,8 @@ class Server:
 
     async def stop(self) -> None:
         """NOT_SERVING, refuse new work, finish what was admitted (within drain_seconds), end."""
+        self._stopping = True
+        self.repository.cancel()
         await self._set_health(READINESS, _NOT_SERVING)
         try:
             await asyncio.wait_for(self.predictor.drain(), self.config.drain_seconds)
@@ -183,15 +200,13 @@ class Server:
             logger.warning("not drained within %g s; what is left is failed", self.config.drain_seconds)
         if self._grpc is not None:
             await self._grpc.stop(_STREAM_GRACE_SECONDS)
-        if self._loading is not None and not self._loading.done():
-            self._loading.cancel()
+        if self._loading is not None:
+            await self._loading
         for model in self.repository.models():
             for version in model.versions:
                 if version.batcher is not None:
                     version.batcher.close()
         if self.parity is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.parity.close)
-        if self._page is not None:
-            self._page[0].shutdown()
-            self._page[0].server_close()
+        self._close_metrics()
         logger.info("stopped")

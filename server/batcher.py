@@ -209,9 +209,7 @@ class Batcher:
     def close(self) -> None:
         """Fail whoever still waits, a run in progress or not, and end the engine thread. For a clean end `drain` first."""
         self._draining = self._closed = True
-        for entry in list(self._waiting):
+        for entry in (*self._scheduler.drop_all(), *self._waiting):
             self._fail(entry, Draining("the server is shutting down"))
-        for _ in self._scheduler.drop_all():  # all failed above; the queue's count goes back to 0
-            pass
         self._idle.set()
         self._engine_thread.shutdown(wait=False)

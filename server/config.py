@@ -61,7 +61,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         shown = f"{help_text} [{variable}{'' if default is None else f'; default {default}'}]".replace("%", "%%")
         parser.add_argument(f"--{name}", type=parse_value, default=value, required=value is None, help=shown)
 
-    option("models", Path, None, "the model repository, a folder")
+    option("models", _folder, None, "the model repository, a folder")
     option("grpc", _address, "127.0.0.1:50051", "HOST:PORT of the gRPC services; port 0 takes a free one")
     option("metrics", _address, "127.0.0.1:9464", "HOST:PORT of the Prometheus page")
     option("provider", _one_of("auto", "cpu", "cuda"), "auto", "auto, cpu, or cuda (start-up fails without it)")
@@ -75,13 +75,21 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("drain-seconds", _number(0, 3600), "30", "at SIGTERM, how long admitted work may take to finish")
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
 
-    known = {PREFIX + field.name.upper() for field in fields(Config)}
+    known = {field.name.upper() for field in fields(Config)}
     for variable in sorted(environ):
-        if variable.startswith(PREFIX) and variable not in known and not SERVICE_LINK.search(variable):
-            close = difflib.get_close_matches(variable, known, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+        name = variable.removeprefix(PREFIX)
+        if variable.startswith(PREFIX) and name not in known and not SERVICE_LINK.search(variable):
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
             raise StartupError(f"environment variable {variable} names no option{hint}")
     return Config(**vars(parser.parse_args(argv)))
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        # Path("") would be the working directory.
+        raise argparse.ArgumentTypeError("'' is not a folder")
+    return Path(text)
 
 
 def _address(text: str) -> str:

@@ -79,6 +79,7 @@ class Repository:
         self.provider = provider
         self.scanned = False
         self._models: dict[str, Model] = {}
+        self._cancelled = False
 
     def scan(self) -> None:
         """Find every model and version. Names that are not model names are passed over with a warning."""
@@ -101,6 +102,8 @@ class Repository:
         for model in list(self._models.values()):
             chosen: Version | None = None
             for version in model.versions:
+                if self._cancelled:
+                    return
                 self._load_version(version, served=chosen)
                 if version.engine is not None:
                     chosen = version
@@ -108,6 +111,10 @@ class Repository:
             if chosen is None:
                 logger.error("model %s: no version can be served", model.name)
         self.scanned = True
+
+    def cancel(self) -> None:
+        """Let a load in progress end after the version it is at."""
+        self._cancelled = True
 
     def _load_version(self, version: Version, *, served: Version | None) -> None:
         where = self.path / version.model / str(version.number)

@@ -10,15 +10,14 @@ from server.errors import InvalidRequest
 def check_windows(field: str, windows: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
     """Windows as [N, T, F]; [N, T] is taken where F is 1. Raises InvalidRequest."""
     num_features = len(manifest.features)
+    sent = list(windows.shape)
     if windows.ndim == 2 and num_features == 1:
         windows = windows[:, :, None]
     expected = (manifest.window, num_features)
     if windows.ndim != 3 or windows.shape[1:] != expected:
-        raise InvalidRequest(
-            f"{field}.shape", list(windows.shape), f"the model takes [N, {manifest.window}, {num_features}]"
-        )
+        raise InvalidRequest(f"{field}.shape", sent, f"the model takes [N, {manifest.window}, {num_features}]")
     if not len(windows):
-        raise InvalidRequest(f"{field}.shape", list(windows.shape), "there must be at least one window")
+        raise InvalidRequest(f"{field}.shape", sent, "there must be at least one window")
     check_finite(field, windows)
     return windows
 

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -15,12 +16,24 @@ from training.data import DataOptions, SplitOptions
 from training.data.gaps import POLICIES
 from training.data.load import SPACINGS
 from training.errors import OptionError, TrainingError
+from training.model import ModelConfig
 from training.transform import TRANSFORMS
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """argparse's, with its errors on one line and no guessing at shortened options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and stop."""
+        self.exit(2, f"error: {message} (--help lists the options)\n")
+
+
+def parser() -> Parser:
     """Every option with its default."""
-    top = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    top = Parser(prog="python -m training", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
 
     fit = commands.add_parser(
@@ -73,12 +86,13 @@ def parser() -> argparse.ArgumentParser:
 
 def fit_request(options: argparse.Namespace) -> FitRequest:
     """The parsed options as values. Raises OptionError for one that cannot be used."""
+    features = tuple(options.features.split(",")) if options.features else ()
     try:
         return FitRequest(
             data=DataOptions(
                 source=options.data,
                 column=options.column,
-                features=tuple(options.features.split(",")) if options.features else (),
+                features=features,
                 time=options.time,
                 gaps=options.gaps,
                 spacing=options.spacing,
@@ -94,11 +108,14 @@ def fit_request(options: argparse.Namespace) -> FitRequest:
                 threads=options.threads,
             ),
             has_default_epochs=options.epochs is None,
-            cell=options.cell,
-            window=options.window,
-            hidden_size=options.hidden,
-            num_layers=options.layers,
-            transform=options.transform,
+            model=ModelConfig(
+                cell=options.cell,
+                window=options.window,
+                num_features=1 + len(features),
+                hidden_size=options.hidden,
+                num_layers=options.layers,
+                transform=options.transform,
+            ),
             seed=options.seed,
         )
     except ValueError as error:

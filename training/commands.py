@@ -26,17 +26,13 @@ MAX_SAMPLES = 256
 class FitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line asks of a fit.
 
-    `epochs` None leaves their number to the size of the data; the number of features comes from the data too.
+    `has_default_epochs` leaves the number of epochs to the size of the data.
     """
 
     data: DataOptions
     split: SplitOptions
     fit: FitOptions
-    cell: str
-    window: int
-    hidden_size: int
-    num_layers: int
-    transform: str
+    model: ModelConfig
     seed: int
     has_default_epochs: bool
 
@@ -98,9 +94,9 @@ def backtest_table(result: Backtest) -> Table:
     """The rows of a backtest for a person to read."""
     skill = result.skill_vs_last_value
     caption = "the last value is always right" if skill is None else f"skill against the last value: {skill:.1%}"
-    table = Table(
-        title=f"{result.protocol.target}, one step ahead, {result.protocol.num_targets} values", caption=caption
-    )
+    title = f"{result.protocol.target}, one step ahead, {result.protocol.num_targets} values"
+    # Wide enough for both lines of text.
+    table = Table(title=title, caption=caption, min_width=max(len(title), len(caption)))
     table.add_column("")
     table.add_column("RMSE", justify="right")
     table.add_column("MAE", justify="right")
@@ -112,21 +108,13 @@ def backtest_table(result: Backtest) -> Table:
 def _prepare(request: FitRequest, console: Console) -> tuple[RunConfig, Parts]:
     dataset = load(request.data)
     _describe(dataset, console)
-    model = ModelConfig(
-        cell=request.cell,
-        window=request.window,
-        num_features=len(dataset.features),
-        hidden_size=request.hidden_size,
-        num_layers=request.num_layers,
-        transform=request.transform,
-    )
-    parts = split_windows(dataset, request.split, request.window)
+    parts = split_windows(dataset, request.split, request.model.window)
     fit = request.fit
     if request.has_default_epochs:
         fit = msgspec.structs.replace(fit, epochs=default_epochs(len(parts.fit), fit.batch_size))
     console.print(f"windows: {len(parts.fit)} to fit on, {len(parts.validation)} validation, {len(parts.test)} test")
     config = RunConfig(
-        model=model,
+        model=request.model,
         features=dataset.features,
         data=request.data,
         provenance=dataset.provenance,

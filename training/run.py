@@ -9,7 +9,6 @@ backtest.json, .png    how well the model did; written last, so its presence mea
 loss.png               losses over the epochs
 """
 
-import pickle
 import zipfile
 from dataclasses import dataclass
 from io import BytesIO
@@ -27,7 +26,7 @@ from training.backtest import Backtest
 from training.config import RunConfig
 from training.errors import RunError
 from training.files import write_atomically
-from training.fit import EpochMetrics, Fit
+from training.fit import Fit
 from training.model import RecurrentModel
 
 __all__ = ["Run", "RunError", "RunFolder", "load_run"]
@@ -169,7 +168,7 @@ class RunFolder:
         if path.is_file():
             try:
                 fit.load_state_dict(torch.load(path, weights_only=True))
-            except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            except Exception as error:  # Broken bytes make torch.load raise anything.
                 raise RunError(f"{path} is broken: {' '.join(str(error).split())}; --force starts again") from error
         # A kill between the checkpoint and the metrics leaves a line too few; the checkpoint knows them all.
         write_atomically(self.path / METRICS, b"".join(msgspec.json.encode(row) + b"\n" for row in fit.history))
@@ -192,10 +191,6 @@ class RunFolder:
         """Keep how well the model did. The last to be written: from here on the run is finished."""
         write_atomically(self.path / BACKTEST_PICTURE, png)
         write_atomically(self.path / BACKTEST, _pretty(backtest))
-
-    def history(self) -> list[EpochMetrics]:
-        """The lines of `metrics.jsonl`."""
-        return [msgspec.json.decode(line, type=EpochMetrics) for line in _read(self.path / METRICS).splitlines()]
 
 
 def _pretty(value: msgspec.Struct) -> bytes:

@@ -80,7 +80,7 @@ def publish(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Pat
     """Write a version under `models` so that it is there whole or not at all; returns its folder.
 
     `manifest.files` and `manifest.sha256` are filled in here. Raises ArtifactError if the version exists
-    (a published version never changes) or the disk refuses.
+    (a published version never changes), nobody could read it back, or the disk refuses.
     """
     target = models / manifest.name / str(manifest.version)
     if target.exists():
@@ -88,13 +88,17 @@ def publish(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Pat
     stated = {
         name: File(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) for name, data in sorted(files.items())
     }
-    sealed = manifest_format.with_files(manifest, stated)
+    try:
+        sealed = manifest_format.encode(manifest_format.with_files(manifest, stated))
+    except ValueError as error:
+        raise ArtifactError(f"{MANIFEST}: {error}") from None
+    manifest_format.decode(sealed)
     staging: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         staging.chmod(0o755)  # mkdtemp makes it private; a server may run as another user
-        for name, data in {**files, MANIFEST: manifest_format.encode(sealed)}.items():
+        for name, data in {**files, MANIFEST: sealed}.items():
             path = staging / name
             path.parent.mkdir(exist_ok=True)
             with path.open("wb") as file:
@@ -104,7 +108,12 @@ def publish(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Pat
         for folder in {(staging / name).parent for name in files} | {staging}:
             _sync_folder(folder)
         staging.rename(target)
-        _sync_folder(target.parent)
+        try:
+            _sync_folder(target.parent)
+            _sync_folder(models)
+        except OSError:
+            target.rename(staging)
+            raise
     except OSError as error:
         raise ArtifactError(f"{target}: cannot publish: {error.strerror}") from error
     finally:

@@ -46,7 +46,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 def send(connection: socket.socket, frame: Frame) -> None:
     """Write one frame."""
-    arrays = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in frame.arrays.items()}
+    arrays = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in frame.arrays.items()}
     header = _Header(
         fields=frame.fields,
         arrays=[_ArrayHeader(name, array.dtype.name, list(array.shape)) for name, array in arrays.items()],  # type: ignore[arg-type]  # checked on receipt
@@ -65,7 +65,7 @@ def receive(connection: socket.socket) -> Frame | None:
         raise FrameError(f"header has {length} bytes; the limit is {MAX_HEADER_BYTES}")
     try:
         header = msgspec.json.decode(_receive_exactly(connection, length) or b"", type=_Header)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"header: {error}") from None
     sizes = [math.prod(item.shape) * np.dtype(item.dtype).itemsize for item in header.arrays]
     if sum(sizes) > MAX_ARRAY_BYTES:
@@ -73,7 +73,10 @@ def receive(connection: socket.socket) -> Frame | None:
     arrays = {}
     for item, size in zip(header.arrays, sizes, strict=True):
         data = _receive_exactly(connection, size) or b""
-        arrays[item.name] = np.frombuffer(data, np.dtype(item.dtype).newbyteorder("<")).reshape(item.shape)
+        try:
+            arrays[item.name] = np.frombuffer(data, np.dtype(item.dtype).newbyteorder("<")).reshape(item.shape)
+        except ValueError as error:  # more dimensions than numpy has, or one beyond its integers beside a zero
+            raise FrameError(f"array {item.name!r}: {error}") from None
     return Frame(header.fields, arrays)
 
 

@@ -6,6 +6,7 @@ the float32 weights), the batch dimension first. Pickled arrays are refused.
 
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import GOLDEN
 from export.artifact.limits import Deviation, deviation
-from export.artifact.manifest import Manifest
+from export.artifact.manifest import Graph, Manifest
 
 Inputs = dict[str, NDArray[np.float32]]
 Outputs = dict[str, NDArray[np.float64]]
@@ -23,6 +24,10 @@ RunGraph = Callable[[str, Inputs], Mapping[str, NDArray[np.floating]]]
 
 # One window, an odd few, and a full batch: kernels differ between them.
 BATCHES = (1, 7, 64)
+
+# What np.load makes of bytes that are no archive of plain arrays: TypeError for a lone array, RuntimeError for one
+# that says it is encrypted, NotImplementedError (a RuntimeError) for a compression of another day.
+_BROKEN = (ValueError, TypeError, RuntimeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 class GoldenCase:
@@ -45,11 +50,14 @@ def encode(cases: Mapping[str, GoldenCase]) -> bytes:
 
 
 def decode(data: bytes, manifest: Manifest) -> dict[str, GoldenCase]:
-    """The cases for every graph that the plan can choose, and for step. Raises ArtifactError naming what is missing."""
+    """The cases for every graph that the plan can choose, and for step.
+
+    Raises ArtifactError naming the array that is missing, or is not what the manifest says of its tensor.
+    """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except _BROKEN as error:
         raise ArtifactError(f"{GOLDEN}: {error}") from None
     names = [*manifest.planned_graphs(), *(["step"] if "step" in manifest.graphs else [])]
     cases = {}
@@ -62,7 +70,23 @@ def decode(data: bytes, manifest: Manifest) -> dict[str, GoldenCase]:
             )
         except KeyError as error:
             raise ArtifactError(f"{GOLDEN}: has no array {error}") from None
+        _check_case(name, graph, cases[name])
     return cases
+
+
+def _check_case(name: str, graph: Graph, case: GoldenCase) -> None:
+    """A case without rows, or with strings for numbers, would check nothing."""
+    arrays: dict[str, NDArray[np.floating]] = {**case.inputs, **case.outputs}
+    rows = {array.shape[:1] for array in arrays.values()}
+    if len(rows) != 1 or rows & {(), (0,)}:
+        raise ArtifactError(f"{GOLDEN}: the arrays of {name!r} do not share one number of rows, at least 1")
+    for tensor in (*graph.inputs, *graph.outputs):
+        array, dtype = arrays[tensor.name], "float32" if tensor.name in case.inputs else "float64"
+        if array.dtype != dtype or list(array.shape[1:]) != tensor.shape[1:]:
+            raise ArtifactError(
+                f"{GOLDEN}: {name}/{tensor.name} is {array.dtype} {list(array.shape)}; "
+                f"it must be {dtype} {tensor.shape}"
+            )
 
 
 def replay(manifest: Manifest, cases: Mapping[str, GoldenCase], run: RunGraph) -> Deviation:

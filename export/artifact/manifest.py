@@ -12,12 +12,15 @@ from export.artifact.limits import Tolerance
 
 MANIFEST = "manifest.json"
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+# \Z and not $, which would let a line break follow.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 # A file in the artifact's folder or one folder below it; no way out of it.
-FILE_PATTERN = r"^(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$"
-SHA256_PATTERN = r"^[0-9a-f]{64}$"
+FILE_PATTERN = r"^(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*\Z"
+SHA256_PATTERN = r"^[0-9a-f]{64}\Z"
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+# int64 on the wire.
+MAX_INTEGER = 2**63 - 1
+Positive = Annotated[int, msgspec.Meta(ge=1, le=MAX_INTEGER)]
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 FileName = Annotated[str, msgspec.Meta(pattern=FILE_PATTERN)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=SHA256_PATTERN)]
@@ -132,7 +135,10 @@ def with_files(manifest: Manifest, files: dict[str, File]) -> Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The one spelling of manifest.json: sealed with its digest, keys sorted, indented for people."""
+    """The one spelling of manifest.json: sealed with its digest, keys sorted, indented for people.
+
+    Raises ValueError if a number is not finite.
+    """
     sealed = msgspec.structs.replace(manifest, sha256=digest(manifest))
     return (json.dumps(msgspec.to_builtins(sealed), sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
 
@@ -145,7 +151,7 @@ def decode(data: bytes) -> Manifest:
         raise ArtifactError(f"{MANIFEST}: {error}") from None
     try:
         altered = encode(manifest) != data
-    except (ValueError, UnicodeEncodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{MANIFEST}: {error}") from None
     if altered:
         # Not only the digest: a file that was reformatted has other bytes than the ones that were published.

@@ -10,6 +10,8 @@ from nextvalue.v1.nextvalue_pb2 import FloatArray
 from server.errors import InvalidRequest
 
 MAX_DIMENSIONS = 8
+# Far above what a message can hold; beside an extent of 0, extents that numpy refuses would have no elements to miss.
+MAX_ELEMENTS = 2**31
 _LITTLE_ENDIAN = np.dtype("<f4")
 
 
@@ -20,6 +22,8 @@ def checked_shape(field: str, shape: Sequence[int]) -> tuple[int, ...]:
         raise InvalidRequest(f"{field}.shape", list(extents)[:MAX_DIMENSIONS], "it must have 1 to 8 dimensions")
     if min(extents) < 0:
         raise InvalidRequest(f"{field}.shape", list(extents), "no extent may be negative")
+    if math.prod(extent or 1 for extent in extents) > MAX_ELEMENTS:
+        raise InvalidRequest(f"{field}.shape", list(extents), f"it may have at most {MAX_ELEMENTS} elements")
     return extents
 
 

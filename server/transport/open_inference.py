@@ -131,6 +131,9 @@ def _inputs(request: pb.ModelInferRequest) -> dict[str, NDArray[np.float32]]:
                 raise InvalidRequest(f"{field}.contents", "filled", "it must be empty beside raw_input_contents")
             arrays[tensor.name] = from_raw(f"raw_input_contents[{k}]", raw[k], shape)
         else:
+            for filled, _ in tensor.contents.ListFields():
+                if filled.name != "fp32_contents":
+                    raise InvalidRequest(f"{field}.contents.{filled.name}", "filled", "FP32 is in fp32_contents")
             arrays[tensor.name] = from_values(f"{field}.contents.fp32_contents", tensor.contents.fp32_contents, shape)
     if WINDOW not in arrays:
         raise InvalidRequest("inputs", "without 'window'", "the input 'window' is required")

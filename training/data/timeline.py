@@ -29,7 +29,7 @@ def positions(times_L: Times, rows_L: NDArray[np.int64], name: str, *, is_even: 
     if not is_even or len(times_L) < 2:
         return np.arange(len(times_L))
     steps = np.diff(_clock(times_L))
-    usual = np.median(steps)
+    usual = np.quantile(steps, 0.5, method="lower")
     counts = np.rint(steps / usual)
     uneven = np.flatnonzero((counts < 1) | (np.abs(steps - counts * usual) > TOLERATED_JITTER * usual))
     if len(uneven):

@@ -49,7 +49,7 @@ def outputs(cells: list[Cell], x_BTF: Tensor) -> Tensor:
 def worst(cells: list[Cell], module: nn.LSTM | nn.GRU, x_BTF: Tensor) -> float:
     with torch.no_grad():
         expected = module(x_BTF)[0]
-    return (outputs(cells, x_BTF) - expected).abs().max().item()
+    return float((outputs(cells, x_BTF) - expected).abs().max())
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +21,10 @@ TEXT = """time,value,load
 """
 
 
-def read(folder: Path, text: str, name: str = "series.csv", **options: object) -> Dataset:
+def read(folder: Path, text: str, name: str = "series.csv", **options: Any) -> Dataset:
     path = folder / name
     path.write_text(text)
-    return load(DataOptions(source=str(path), **options))  # type: ignore[arg-type]
+    return load(DataOptions(source=str(path), **options))
 
 
 def test_target_covariates_time_and_digest(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_an_unusable_file_is_refused_in_one_line(tmp_path: Path, text: str, mess
         ({"column": "time"}, r"column 'time' holds timestamp"),
     ],
 )
-def test_a_column_that_cannot_be_had_is_refused(tmp_path: Path, options: dict[str, object], message: str) -> None:
+def test_a_column_that_cannot_be_had_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(tmp_path, TEXT, **options)
 
@@ -173,4 +174,4 @@ def test_options_of_files_do_not_fit_the_built_in_examples() -> None:
 @pytest.mark.parametrize(("field", "value"), [("gaps", "zero"), ("spacing", "odd")])
 def test_unknown_words_are_refused(field: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is '{value}'; it must be one of"):
-        DataOptions(source="counting", **{field: value})
+        DataOptions(**{"source": "counting", field: value})  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ def dates(*texts: str) -> Times:
 
 
 def places(times: Times, *, is_even: bool = True) -> list[int]:
-    return positions(times, np.arange(1, len(times) + 1), "when", is_even=is_even).tolist()
+    return list(positions(times, np.arange(1, len(times) + 1), "when", is_even=is_even))
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,6 @@ def places(times: Times, *, is_even: bool = True) -> list[int]:
     ],
 )
 def test_a_row_stands_where_its_time_is(times: Times, expected: list[int]) -> None:
-    if len(times) == 3 and times.dtype.kind == "f":
-        times = np.concatenate(([1698.0, 1699.0], times))
-        expected = [0, 1, *(place + 2 for place in expected)]
     assert places(times) == expected
 
 

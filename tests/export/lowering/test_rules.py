@@ -1,0 +1,78 @@
+"""What every graph keeps to, whatever it computes."""
+
+from itertools import product
+
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from export.build import lower
+from export.lowering.source import source_of
+from tests.export.models import KINDS, TRANSFORMS, config, make_model
+from training.model import ModelConfig
+
+EVERY = list(product(KINDS, TRANSFORMS))
+
+
+def _graphs(shape: ModelConfig) -> dict[str, onnx.ModelProto]:
+    return {name: proto for name, (_, proto) in lower(source_of(make_model(shape))).items()}
+
+
+def _initializer_bytes(proto: onnx.ModelProto) -> int:
+    return sum(numpy_helper.to_array(initializer).nbytes for initializer in proto.graph.initializer)
+
+
+@pytest.mark.parametrize(("cell", "transform"), EVERY)
+def test_versions_and_producer_are_set(cell: str, transform: str) -> None:
+    for proto in _graphs(config(cell, transform=transform)).values():
+        assert [(imported.domain, imported.version) for imported in proto.opset_import] == [("", 20)]
+        assert proto.ir_version == 9
+        assert proto.producer_name == "nextvalue"
+
+
+@pytest.mark.parametrize(("cell", "transform"), EVERY)
+def test_no_recurrent_or_control_flow_node(cell: str, transform: str) -> None:
+    for proto in _graphs(config(cell, transform=transform)).values():
+        kinds = {node.op_type for node in proto.graph.node}
+        assert not kinds & {"RNN", "GRU", "LSTM", "Loop", "Scan", "If", "SequenceMap"}
+        assert {node.domain for node in proto.graph.node} == {""}
+        assert not [a for node in proto.graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+
+
+@pytest.mark.parametrize(("cell", "transform"), EVERY)
+def test_checker_passes(cell: str, transform: str) -> None:
+    for proto in _graphs(config(cell, transform=transform, num_layers=2, num_features=3)).values():
+        onnx.checker.check_model(onnx.load_from_string(proto.SerializeToString()), full_check=True)
+
+
+@pytest.mark.parametrize(("cell", "transform"), EVERY)
+def test_nodes_grow_by_the_same_number_for_each_value(cell: str, transform: str) -> None:
+    counts = [len(_graphs(config(cell, transform=transform, window=t))["window"].graph.node) for t in range(2, 8)]
+    growth = {after - before for before, after in zip(counts, counts[1:], strict=False)}
+    assert len(growth) == 1
+    assert growth.pop() > 0
+
+
+@pytest.mark.parametrize(("cell", "transform"), EVERY)
+def test_initializers_do_not_grow_with_the_window(cell: str, transform: str) -> None:
+    sizes = {_initializer_bytes(_graphs(config(cell, transform=transform, window=t))["window"]) for t in (4, 5, 48)}
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize(("cell", "transform"), EVERY)
+def test_weights_are_stored_once(cell: str, transform: str) -> None:
+    model = make_model(config(cell, transform=transform, num_layers=2, window=9))
+    weights = source_of(model).weights
+    for name, (_, proto) in lower(source_of(model)).items():
+        names = [initializer.name for initializer in proto.graph.initializer]
+        assert len(names) == len(set(names)), name
+        assert set(weights) <= set(names), name
+        contents = [initializer.raw_data for initializer in proto.graph.initializer if initializer.name in weights]
+        large = [content for content in contents if len(content) > 4 * 8]
+        assert len(large) == len(set(large)), name
+
+
+def test_only_what_can_be_stepped_has_a_step_graph() -> None:
+    assert set(_graphs(config(transform="standardize"))) == {"window", "step"}
+    assert set(_graphs(config(transform="difference"))) == {"window", "step"}
+    assert set(_graphs(config(transform="last-value"))) == {"window"}

@@ -1,0 +1,89 @@
+"""Models as a fit might leave them, without one: bounded weights, scales of a plausible series."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.artifact.limits import Tolerance, limit
+from export.artifact.manifest import Graph
+from export.build import lower
+from export.gate import Session
+from export.lowering.source import Source, source_of
+from training.model import ModelConfig, RecurrentModel
+
+KINDS = ("rnn", "lstm", "gru", "gru-reset-after", "nn.lstm", "nn.gru")
+TRANSFORMS = ("standardize", "difference", "last-value")
+HIDDEN = 8
+LEVEL = 100.0
+SPREAD = 10.0
+
+
+def config(
+    cell: str = "lstm",
+    *,
+    transform: str = "difference",
+    window: int = 5,
+    num_features: int = 1,
+    num_layers: int = 1,
+    hidden_size: int = HIDDEN,
+) -> ModelConfig:
+    return ModelConfig(
+        cell=cell,
+        window=window,
+        num_features=num_features,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        transform=transform,
+    )
+
+
+def make_model(shape: ModelConfig, *, bound: float = 0.5, seed: int = 0) -> RecurrentModel:
+    """Weights uniform in ±bound: at H = 8 and 0.5 no cell is chaotic, and every gate works away from its ends."""
+    generator = torch.Generator().manual_seed(seed)
+    model = RecurrentModel(shape)
+    per_feature = torch.arange(shape.num_features)
+    level = LEVEL if shape.transform == "standardize" else 0.5
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+        model.transform.mean.copy_(level + per_feature)
+        model.transform.scale.copy_(SPREAD * (1 + per_feature / 4))
+        model.transform.target_mean.fill_(level + 0.25)
+        model.transform.target_scale.fill_(0.75 * SPREAD)
+    return model.eval()
+
+
+def make_windows(shape: ModelConfig, count: int = 64, *, seed: int = 0) -> NDArray[np.float32]:
+    """Noise around the level, [count, T, F]."""
+    generator = np.random.default_rng(seed)
+    noise = generator.standard_normal((count, shape.window, shape.num_features))
+    return (LEVEL + SPREAD * noise).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A model in all the forms that a test compares."""
+
+    model: RecurrentModel
+    source: Source
+    graphs: Mapping[str, Graph]
+    files: Mapping[str, bytes]
+    session: Session
+
+
+def lower_all(model: RecurrentModel) -> Lowered:
+    source = source_of(model)
+    lowered = lower(source)
+    files = {name: proto.SerializeToString() for name, (_, proto) in lowered.items()}
+    return Lowered(model, source, {name: graph for name, (graph, _) in lowered.items()}, files, Session(files))
+
+
+def assert_within_limit(served: NDArray[np.floating], expected: NDArray[np.float64], scale: float) -> None:
+    """Hold |Δ| ≤ 1e-5·scale + 2 ulp32, elementwise."""
+    assert served.shape == expected.shape
+    error = np.abs(served.astype(np.float64) - expected)
+    share = error / limit(expected, scale, Tolerance())
+    assert share.max() <= 1.0, f"off by {error.max():.3g}, {share.max():.3g} times the limit"

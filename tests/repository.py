@@ -1,0 +1,17 @@
+"""The model repository of tests.artifacts, built at most once per test session."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def shared_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder. Building needs torch, so a process of its own does it."""
+    models = tmp_path_factory.getbasetemp() / "models"
+    if not models.exists():
+        command = [sys.executable, "-m", "tests.artifacts", str(models)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return models

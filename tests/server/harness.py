@@ -1,0 +1,320 @@
+"""Real servers, in this process and in one of their own, and what tests hold against them."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from numpy.typing import NDArray
+
+from nextvalue.v1 import nextvalue_pb2 as pb
+from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
+from server.app import Server
+from server.config import Config, parse
+from server.engine import Engine, Session
+from server.pb import open_inference_pb2 as oip
+from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
+
+# Polls end here: far beyond what any of them needs on a loaded machine.
+LIMIT_SECONDS = 60.0
+POLL_SECONDS = 0.01
+
+_LISTENING = re.compile(r"listening grpc=\S+?:(\d+) metrics=\S+?:(\d+)")
+
+
+async def eventually(condition: Callable[[], object], what: str) -> None:
+    """Poll until `condition` holds."""
+    give_up = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert time.monotonic() < give_up, f"never happened: {what}"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def eventually_sync(condition: Callable[[], object], what: str) -> None:
+    """Poll until `condition` holds, without a loop."""
+    give_up = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert time.monotonic() < give_up, f"never happened: {what}"
+        time.sleep(POLL_SECONDS)
+
+
+def make_config(models: Path, **options: object) -> Config:
+    """A server's options: free ports, no reference, and whatever the test names."""
+    defaults: dict[str, object] = {"grpc": "127.0.0.1:0", "metrics": "127.0.0.1:0", "reference": "off", "provider": "cpu"}
+    flags = {"models": models} | defaults | options
+    return parse([f"--{name.replace('_', '-')}={value}" for name, value in flags.items()], {})
+
+
+def float_array(array: NDArray[np.float32], *, raw: bool = True) -> pb.FloatArray:
+    if raw:
+        return pb.FloatArray(shape=array.shape, raw_values=array.astype("<f4").tobytes())
+    return pb.FloatArray(shape=array.shape, values=array.ravel().tolist())
+
+
+def to_numpy(message: pb.FloatArray) -> NDArray[np.float32]:
+    assert bool(message.raw_values) != bool(message.values)
+    flat = np.frombuffer(message.raw_values, "<f4") if message.raw_values else np.array(message.values, np.float32)
+    return flat.reshape(tuple(message.shape))
+
+
+def predict_request(
+    model: str,
+    windows: NDArray[np.float32],
+    *,
+    horizon: int = 0,
+    future: NDArray[np.float32] | None = None,
+    version: str = "",
+    raw: bool = True,
+) -> pb.PredictRequest:
+    return pb.PredictRequest(
+        model=model,
+        version=version,
+        windows=float_array(windows, raw=raw),
+        horizon=horizon,
+        future=None if future is None else float_array(future, raw=raw),
+    )
+
+
+def infer_request(
+    model: str, windows: NDArray[np.float32], *, horizon: int | None = None, raw: bool = True, version: str = ""
+) -> oip.ModelInferRequest:
+    request = oip.ModelInferRequest(model_name=model, model_version=version)
+    tensor = request.inputs.add(name="window", datatype="FP32", shape=windows.shape)
+    if raw:
+        request.raw_input_contents.append(windows.astype("<f4").tobytes())
+    else:
+        tensor.contents.fp32_contents.extend(windows.ravel().tolist())
+    if horizon is not None:
+        request.parameters["horizon"].int64_param = horizon
+    return request
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How a call failed."""
+
+    code: grpc.StatusCode
+    details: str
+    trailers: Mapping[str, str | bytes]
+
+
+async def refusal(call: Awaitable[object]) -> Refusal:
+    """The status of a call that must fail."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        return Refusal(error.code(), error.details() or "", dict(error.trailing_metadata()))  # type: ignore[arg-type]
+    raise AssertionError(f"the call was answered: {answer!r}")
+
+
+@dataclass
+class Running:
+    """A server in this process, and a channel to it."""
+
+    server: Server
+    channel: grpc.aio.Channel
+
+    @property
+    def next_value(self) -> Any:
+        return NextValueStub(self.channel)
+
+    @property
+    def inference(self) -> Any:
+        return GRPCInferenceServiceStub(self.channel)
+
+    @property
+    def health(self) -> Any:
+        return health_pb2_grpc.HealthStub(self.channel)
+
+    async def health_status(self, service: str = "") -> str:
+        reply = await self.health.Check(health_pb2.HealthCheckRequest(service=service))
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
+
+    async def predict(
+        self,
+        model: str,
+        windows: NDArray[np.float32],
+        *,
+        horizon: int = 0,
+        future: NDArray[np.float32] | None = None,
+        timeout: float | None = LIMIT_SECONDS,
+    ) -> NDArray[np.float32]:
+        request = predict_request(model, windows, horizon=horizon, future=future)
+        return to_numpy((await self.next_value.Predict(request, timeout=timeout)).predictions)
+
+    def sample(self, name: str, **labels: str) -> float:
+        """A value of the metrics page; 0 if it has none."""
+        return self.server.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def requests(self, rpc: str, code: str, model: str, version: str = "") -> float:
+        return self.sample("nextvalue_requests_total", rpc=rpc, code=code, model=model, version=version)
+
+    def engine(self, model: str) -> Engine:
+        return self.server.repository.resolve(model, "").engine
+
+    @contextmanager
+    def held(self, model: str) -> "Iterator[HeldSession]":
+        """The model's window graph waits before each run until it is released; always released in the end."""
+        engine = self.engine(model)
+        session = engine.sessions["window"]
+        held = engine.sessions["window"] = HeldSession(session)
+        try:
+            yield held
+        finally:
+            held.release.set()
+            engine.sessions["window"] = session
+
+
+@asynccontextmanager
+async def started(models: Path, **options: object) -> AsyncIterator[Running]:
+    """A server on this loop, its ports open; its models may still be loading."""
+    server = Server(make_config(models, **options))
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            yield Running(server, channel)
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def serving(models: Path, **options: object) -> AsyncIterator[Running]:
+    """A server on this loop, its models loaded."""
+    async with started(models, **options) as running:
+        await running.server.loaded()
+        yield running
+
+
+class StandIn(Session):
+    """Stands in for a graph's session; subclasses say what it does."""
+
+    def __init__(self, session: Session) -> None:  # no session of its own
+        self.session = session
+
+    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.session.run_first(name, value)
+
+
+class HeldSession(StandIn):
+    """Waits before each run until `release` is set, and remembers the batches."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.release = threading.Event()
+        self.batches: list[int] = []
+
+    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.batches.append(len(value))
+        assert self.release.wait(LIMIT_SECONDS)
+        return self.session.run_first(name, value)
+
+
+class FailingSession(StandIn):
+    """Raises instead of running."""
+
+    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise RuntimeError("the secret detail")
+
+
+class ShiftedSession(StandIn):
+    """Off by one: a graph that was altered."""
+
+    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.session.run_first(name, value) + np.float32(1)
+
+
+class ServerProcess:
+    """`python -m server` as a user starts it; its log is collected."""
+
+    def __init__(self, *options: str, environ: Mapping[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "server", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(environ or {})},
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.grpc_port = self.metrics_port = 0
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
+
+    def await_line(self, pattern: str) -> "re.Match[str]":
+        """The first log line that matches."""
+        found: list[re.Match[str]] = []
+
+        def look() -> bool:
+            found.extend(match for line in list(self.lines) if (match := re.search(pattern, line)))
+            assert found or self.process.poll() is None or self._reader.is_alive(), f"it ended:\n{self.log}"
+            return bool(found)
+
+        eventually_sync(look, f"a log line {pattern!r} in\n{self.log}")
+        return found[0]
+
+    def await_ports(self) -> None:
+        match = self.await_line(_LISTENING.pattern)
+        self.grpc_port, self.metrics_port = int(match[1]), int(match[2])
+
+    def await_ready(self) -> None:
+        self.await_ports()
+        self.await_line(r" ready$")
+
+    def page(self) -> str:
+        """The metrics page."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=LIMIT_SECONDS) as reply:  # noqa: S310 (our own)
+            text: str = reply.read().decode()
+        return text
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """The exit status; the whole log has been read."""
+        status = self.process.wait(LIMIT_SECONDS)
+        self._reader.join(LIMIT_SECONDS)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+
+@contextmanager
+def server_process(
+    models: Path, *options: str, environ: Mapping[str, str] | None = None
+) -> Iterator[ServerProcess]:
+    """A server process on free ports, killed in the end if it still runs."""
+    ports = ["--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--provider", "cpu"]
+    process = ServerProcess("--models", str(models), *ports, *options, environ=environ)
+    try:
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.process.kill()
+        if process.process.stdout is not None and not process.process.stdout.closed:
+            process.wait()

@@ -1,0 +1,195 @@
+"""Options and environment: what is taken, what stops start-up, what is ignored."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from server.config import PREFIX, SERVICE_LINK, Config, parse, split_address
+from server.errors import StartupError
+
+# Option: what is written, what it is read as, and a second spelling with another value.
+OPTIONS: dict[str, tuple[str, object, str, object]] = {
+    "models": ("/a/b", Path("/a/b"), "c", Path("c")),
+    "grpc": ("0.0.0.0:1", "0.0.0.0:1", "[::1]:65535", "[::1]:65535"),
+    "metrics": ("127.0.0.1:0", "127.0.0.1:0", "host:2", "host:2"),
+    "provider": ("cuda", "cuda", "cpu", "cpu"),
+    "reference": ("unix:/run/reference.sock", "unix:/run/reference.sock", "off", "off"),
+    "parity-share": ("0.25", 0.25, "1", 1.0),
+    "reference-timeout-seconds": ("2.5", 2.5, "3", 3.0),
+    "max-batch-windows": ("64", 64, "65", 65),
+    "max-queue-windows": ("128", 128, "129", 129),
+    "max-horizon": ("10", 10, "11", 11),
+    "max-message-mib": ("8", 8, "9", 9),
+    "drain-seconds": ("1.5", 1.5, "0", 0.0),
+    "log-level": ("debug", "debug", "error", "error"),
+}
+NO_MODELS = ["--models", "m"]
+
+
+def variable(option: str) -> str:
+    return PREFIX + option.upper().replace("-", "_")
+
+
+def value(config: Config, option: str) -> object:
+    return getattr(config, option.replace("-", "_"))
+
+
+def base(option: str) -> list[str]:
+    return [] if option == "models" else NO_MODELS
+
+
+def test_every_option_is_in_the_table() -> None:
+    assert {option.replace("-", "_") for option in OPTIONS} == {field.name for field in fields(Config)}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_by_flag(option: str) -> None:
+    text, expected, _, _ = OPTIONS[option]
+    assert value(parse([*base(option), f"--{option}", text], {}), option) == expected
+    assert value(parse([*base(option), f"--{option}={text}"], {}), option) == expected
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_by_variable(option: str) -> None:
+    text, expected, _, _ = OPTIONS[option]
+    assert value(parse(base(option), {variable(option): text}), option) == expected
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_the_flag_wins(option: str) -> None:
+    text, _, other_text, other = OPTIONS[option]
+    assert value(parse([*base(option), f"--{option}", other_text], {variable(option): text}), option) == other
+
+
+def test_defaults() -> None:
+    config = parse(NO_MODELS, {})
+    assert (config.grpc, config.metrics) == ("127.0.0.1:50051", "127.0.0.1:9464")
+    assert (config.provider, config.reference, config.parity_share) == ("auto", "auto", 0.01)
+
+
+def test_models_are_required() -> None:
+    with pytest.raises(StartupError, match="--models"):
+        parse([], {})
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("NEXTVALUE_MODEL", "NEXTVALUE_MODELS"),
+        ("NEXTVALUE_PARITY_SHARES", "NEXTVALUE_PARITY_SHARE"),
+        ("NEXTVALUE_MAX_QUEUE_MS", "NEXTVALUE_MAX_QUEUE_WINDOWS"),
+        ("NEXTVALUE_REFERENCE_TIMEOUT", "NEXTVALUE_REFERENCE_TIMEOUT_SECONDS"),
+    ],
+)
+def test_a_misspelt_variable_stops_start_up(misspelt: str, meant: str) -> None:
+    with pytest.raises(StartupError) as caught:
+        parse(NO_MODELS, {misspelt: "1"})
+    assert misspelt in str(caught.value)
+    assert f"did you mean {meant}?" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variable_like_none_is_named() -> None:
+    with pytest.raises(StartupError, match="NEXTVALUE_XYZZY names no option$"):
+        parse(NO_MODELS, {"NEXTVALUE_XYZZY": "1"})
+
+
+BAD_VALUES = [
+    ("grpc", "50051"),
+    ("grpc", ":50051"),
+    ("grpc", "host:"),
+    ("grpc", "host:65536"),
+    ("grpc", "host:-1"),
+    ("metrics", "host:http"),
+    ("metrics", "host:²"),
+    ("provider", "gpu"),
+    ("provider", "CPU"),
+    ("reference", "on"),
+    ("reference", "unix:"),
+    ("reference", "/run/reference.sock"),
+    ("parity-share", "1.01"),
+    ("parity-share", "-0.1"),
+    ("parity-share", "nan"),
+    ("parity-share", "1%"),
+    ("reference-timeout-seconds", "0"),
+    ("reference-timeout-seconds", "inf"),
+    ("max-batch-windows", "0"),
+    ("max-batch-windows", "1.5"),
+    ("max-batch-windows", ""),
+    ("max-queue-windows", "many"),
+    ("max-horizon", "0"),
+    ("max-message-mib", "2048"),
+    ("drain-seconds", "-1"),
+    ("log-level", "verbose"),
+    ("models", ""),
+]
+
+
+@pytest.mark.parametrize(("option", "text"), BAD_VALUES)
+def test_an_unparsable_variable_names_itself_and_its_value(option: str, text: str) -> None:
+    with pytest.raises(StartupError) as caught:
+        parse(base(option), {variable(option): text})
+    assert variable(option) in str(caught.value)
+    assert (repr(text) if not text else text) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("option", "text"), BAD_VALUES)
+def test_an_unparsable_flag_names_itself_and_its_value(option: str, text: str) -> None:
+    with pytest.raises(StartupError) as caught:
+        parse([*base(option), f"--{option}={text}"], {})
+    assert f"--{option}" in str(caught.value)
+    assert (repr(text) if not text else text) in str(caught.value)
+
+
+def test_an_unparsable_variable_stops_start_up_even_below_a_flag() -> None:
+    """It is wrong all the same, and would come into force when the flag goes."""
+    with pytest.raises(StartupError, match="NEXTVALUE_PARITY_SHARE"):
+        parse([*NO_MODELS, "--parity-share", "1"], {"NEXTVALUE_PARITY_SHARE": "all"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NEXTVALUE_SERVICE_HOST",
+        "NEXTVALUE_SERVICE_PORT",
+        "NEXTVALUE_SERVICE_PORT_GRPC",
+        "NEXTVALUE_SERVICE_PORT_HTTP_METRICS",
+        "NEXTVALUE_PORT",
+        "NEXTVALUE_PORT_50051_TCP",
+        "NEXTVALUE_PORT_50051_TCP_ADDR",
+        "NEXTVALUE_PORT_50051_TCP_PORT",
+        "NEXTVALUE_PORT_50051_TCP_PROTO",
+        "NEXTVALUE_METRICS_SERVICE_HOST",
+        "NEXTVALUE_METRICS_SERVICE_PORT_HTTP",
+        "NEXTVALUE_METRICS_PORT_9464_TCP",
+        "NEXTVALUE_METRICS_PORT",
+        "NEXTVALUE_FOO_SERVICE_HOST",
+    ],
+)
+def test_service_links_are_ignored(name: str) -> None:
+    assert parse(NO_MODELS, {name: "tcp://10.0.0.1:50051"}) == parse(NO_MODELS, {})
+
+
+def test_no_option_is_called_like_a_service_link() -> None:
+    assert not [option for option in OPTIONS if SERVICE_LINK.search(variable(option))]
+
+
+def test_variables_of_others_are_ignored() -> None:
+    assert parse(NO_MODELS, {"PATH": "x", "MY_NEXTVALUE_MODEL": "y", "NEXTVALUES": "z"}) == parse(NO_MODELS, {})
+
+
+@pytest.mark.parametrize("argument", ["--modles", "--parity", "--grp", "--max-batch", "-m", "stray"])
+def test_unknown_and_abbreviated_flags_are_refused(argument: str) -> None:
+    with pytest.raises(StartupError, match=argument.lstrip("-")) as caught:
+        parse([*NO_MODELS, argument], {})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:9464", ("::1", 9464)), ("a.b:65535", ("a.b", 65535))],
+)
+def test_addresses(address: str, parts: tuple[str, int]) -> None:
+    assert split_address(address) == parts

@@ -1,0 +1,117 @@
+"""Predictions through a real server are the numbers the model's own equations give."""
+
+import numpy as np
+import pytest
+
+from export.artifact import golden
+from export.artifact.folder import GOLDEN
+from tests.server.harness import Running, infer_request, predict_request, to_numpy
+from tests.server.oracle import Oracle
+
+MODELS = ("demo", "covariates", "last")
+
+
+@pytest.mark.parametrize("name", MODELS)
+async def test_golden_inputs_give_golden_outputs(running: Running, oracles: dict[str, Oracle], name: str) -> None:
+    oracle = oracles[name]
+    case = golden.decode(oracle.artifact.read(GOLDEN), oracle.manifest)["window"]
+    oracle.assert_right(await running.predict(name, case.inputs["window"]), case.outputs["next"])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_oracle_agrees_with_golden(oracles: dict[str, Oracle], name: str) -> None:
+    oracle = oracles[name]
+    case = golden.decode(oracle.artifact.read(GOLDEN), oracle.manifest)["window"]
+    # Both are float64: nothing but the order of additions differs.
+    np.testing.assert_allclose(oracle.next(case.inputs["window"]), case.outputs["next"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("dimensions", [2, 3])
+async def test_shapes_and_spellings(
+    running: Running, demo: Oracle, generator: np.random.Generator, raw: bool, dimensions: int
+) -> None:
+    """[N, T] is [N, T, 1]; the answer is spelt as the question was."""
+    windows = demo.random_windows(generator, 9)
+    sent = windows if dimensions == 3 else windows[:, :, 0]
+    reply = await running.next_value.Predict(predict_request("demo", sent, raw=raw))
+    demo.assert_right(to_numpy(reply.predictions), demo.predict(windows))
+    assert bool(reply.predictions.raw_values) is raw
+    assert list(reply.predictions.shape) == [9, 1]
+    assert (reply.model, reply.version) == ("demo", 1)
+    assert reply.queue_time_ns >= 0
+    assert reply.run_time_ns > 0
+
+
+@pytest.mark.parametrize("horizon", [2, 5, 17])
+@pytest.mark.parametrize("name", MODELS)
+async def test_a_horizon_slides(
+    running: Running, oracles: dict[str, Oracle], generator: np.random.Generator, name: str, horizon: int
+) -> None:
+    oracle = oracles[name]
+    windows = oracle.random_windows(generator, 6)
+    future = oracle.random_future(generator, 6, horizon)
+    found = await running.predict(name, windows, horizon=horizon, future=future)
+    oracle.assert_right(found, oracle.predict(windows, horizon, future))
+
+
+async def test_covariates_to_come_matter(
+    running: Running, covariates: Oracle, generator: np.random.Generator
+) -> None:
+    """The first prediction does not see them, the later ones do; each only those before it."""
+    windows = covariates.random_windows(generator, 1)
+    future = covariates.random_future(generator, 1, 4)
+    assert future is not None
+    other = future.copy()
+    other[:, 1] += 5
+    one = await running.predict("covariates", windows, horizon=4, future=future)
+    two = await running.predict("covariates", windows, horizon=4, future=other)
+    assert (one[:, :2] == two[:, :2]).all()
+    assert (one[:, 2:] != two[:, 2:]).all()
+
+
+async def test_a_call_above_the_largest_batch_is_split(
+    running: Running, demo: Oracle, generator: np.random.Generator
+) -> None:
+    windows = demo.random_windows(generator, 1300)
+    before = running.sample("nextvalue_batch_windows_count", model="demo")
+    demo.assert_right(await running.predict("demo", windows), demo.predict(windows))
+    assert running.sample("nextvalue_batch_windows_count", model="demo") - before == 3
+    assert running.sample("nextvalue_predictions_total", model="demo", version="1") == 1300
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("horizon", [None, 1, 6])
+async def test_model_infer(
+    running: Running, demo: Oracle, generator: np.random.Generator, raw: bool, horizon: int | None
+) -> None:
+    windows = demo.random_windows(generator, 4)
+    request = infer_request("demo", windows, raw=raw, horizon=horizon)
+    request.id = "a name for it"
+    reply = await running.inference.ModelInfer(request)
+    (output,) = reply.outputs
+    (data,) = reply.raw_output_contents
+    assert (reply.model_name, reply.model_version, reply.id) == ("demo", "1", "a name for it")
+    assert (output.name, output.datatype, list(output.shape)) == ("next", "FP32", [4, horizon or 1])
+    assert not output.HasField("contents")
+    demo.assert_right(np.frombuffer(data, "<f4").reshape(4, -1), demo.predict(windows, horizon or 1))
+
+
+async def test_model_infer_takes_future(running: Running, covariates: Oracle, generator: np.random.Generator) -> None:
+    windows = covariates.random_windows(generator, 3)
+    future = covariates.random_future(generator, 3, 5)
+    assert future is not None
+    request = infer_request("covariates", windows, horizon=5)
+    request.inputs.add(name="future", datatype="FP32", shape=future.shape)
+    request.raw_input_contents.append(future.tobytes())
+    reply = await running.inference.ModelInfer(request)
+    found = np.frombuffer(reply.raw_output_contents[0], "<f4").reshape(3, 5)
+    covariates.assert_right(found, covariates.predict(windows, 5, future))
+
+
+async def test_the_version_asked_for_by_number(
+    running: Running, demo: Oracle, generator: np.random.Generator
+) -> None:
+    windows = demo.random_windows(generator, 2)
+    reply = await running.next_value.Predict(predict_request("demo", windows, version="1"))
+    demo.assert_right(to_numpy(reply.predictions), demo.predict(windows))

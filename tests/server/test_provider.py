@@ -1,0 +1,99 @@
+"""CPU or CUDA: what was asked for, or one clear line."""
+
+import ctypes
+import re
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+
+from export.artifact.errors import ArtifactError
+from export.artifact.folder import Artifact
+from server.engine import load_session
+from server.errors import StartupError
+from server.gate import load_engine
+from server.provider import CPU, CUDA, Provider, _why_no_cuda, choose_provider
+
+needs_cuda = pytest.mark.skipif(_why_no_cuda() is not None, reason=f"no CUDA here: {_why_no_cuda()}")
+without_cuda = pytest.mark.skipif(_why_no_cuda() is None, reason="this machine has CUDA")
+
+
+def test_cpu_is_the_cpu() -> None:
+    assert choose_provider("cpu") == Provider(CPU, {}, exclusive=False)
+
+
+@without_cuda
+def test_auto_is_the_cpu_where_there_is_no_cuda() -> None:
+    assert choose_provider("auto").name == CPU
+
+
+@without_cuda
+def test_cuda_demanded_in_vain_is_one_line() -> None:
+    with pytest.raises(StartupError, match="^provider is 'cuda' but CUDA cannot be had: ") as caught:
+        choose_provider("cuda")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_onnxruntime_without_cuda_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU])
+    assert choose_provider("auto").name == CPU
+    with pytest.raises(StartupError, match="install onnxruntime-gpu"):
+        choose_provider("cuda")
+
+
+class FakeDriver:
+    """libcuda.so.1 of a machine whose driver answers so."""
+
+    def __init__(self, *, status: int, num_devices: int) -> None:
+        self.status, self.num_devices = status, num_devices
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802 (NVIDIA's name)
+        return self.status
+
+    def cuDeviceGetCount(self, count: object) -> int:  # noqa: N802 (NVIDIA's name)
+        count._obj.value = self.num_devices  # type: ignore[attr-defined]  # what ctypes.byref points to
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "said"),
+    [
+        (FakeDriver(status=100, num_devices=1), r"cuInit gives 100"),
+        (FakeDriver(status=0, num_devices=0), "no NVIDIA GPU is visible"),
+    ],
+)
+def test_a_driver_without_a_device(monkeypatch: pytest.MonkeyPatch, driver: FakeDriver, said: str) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    assert choose_provider("auto").name == CPU
+    with pytest.raises(StartupError, match=said):
+        choose_provider("cuda")
+
+
+@pytest.mark.parametrize(("choice", "exclusive"), [("auto", False), ("cuda", True)])
+def test_with_a_device_tf32_is_off(monkeypatch: pytest.MonkeyPatch, choice: str, exclusive: bool) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeDriver(status=0, num_devices=1))
+    assert choose_provider(choice) == Provider(CUDA, {"use_tf32": 0}, exclusive=exclusive)  # type: ignore[arg-type]
+
+
+@without_cuda
+def test_a_session_that_did_not_get_its_provider_is_refused(models: Path) -> None:
+    """onnxruntime itself would warn and go on with the CPU."""
+    artifact = Artifact(models / "demo" / "1")
+    with pytest.raises(ArtifactError, match=r"^window\.onnx: onnxruntime cannot load it"):
+        load_session(artifact.manifest, "window", artifact.read("window.onnx"), Provider(CUDA, {}, exclusive=True))
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("name", ["demo", "covariates", "last"])
+@pytest.mark.parametrize("choice", ["auto", "cuda"])
+def test_every_node_runs_on_cuda_and_golden_matches(models: Path, name: str, choice: str) -> None:
+    """With TF32 on, matrices would be rounded to 10 bits and leave the limit."""
+    provider = choose_provider(choice)  # type: ignore[arg-type]
+    engine, worst = load_engine(Artifact(models / name / "1"), provider)
+    assert re.fullmatch(CUDA, provider.name)
+    assert set(engine.nodes_by_provider()) == {CUDA}
+    assert worst.within

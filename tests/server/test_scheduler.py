@@ -1,0 +1,205 @@
+"""The scheduler as plain policy: no thread, no socket, no sleep."""
+
+import math
+from collections import Counter
+from typing import ClassVar
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from numpy.typing import NDArray
+
+from server.scheduler import Batch, Entry, Scheduler
+
+WINDOW = 3
+
+
+def make_entry(num_windows: int, *, horizon: int = 1, deadline: float = math.inf, first: float = 0.0) -> Entry:
+    windows = first + np.arange(num_windows * WINDOW, dtype=np.float32).reshape(num_windows, WINDOW, 1)
+    return Entry(windows, horizon=horizon, future_NHF=None, deadline=deadline, enqueued=0.0)
+
+
+def following(windows_BTF: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A prediction that depends on every value and its place."""
+    weighted = windows_BTF[:, :, 0] * np.arange(1, WINDOW + 1, dtype=np.float32)
+    result: NDArray[np.float32] = np.remainder(weighted.sum(axis=1, keepdims=True), np.float32(9973))
+    return result
+
+
+def slid(entry: Entry, windows_NTF: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What an entry must hold in the end: the loop written out."""
+    predictions = []
+    for _ in range(entry.horizon):
+        predictions.append(following(windows_NTF))
+        windows_NTF = np.concatenate((windows_NTF[:, 1:], predictions[-1][:, None]), axis=1)
+    return np.concatenate(predictions, axis=1)
+
+
+class Queue(RuleBasedStateMachine):
+    """Random calls arrive, leave, expire, run and come back. One batch is out at a time, as the batcher has it."""
+
+    @initialize(max_batch=st.integers(1, 8), max_queue=st.integers(1, 30))
+    def start(self, max_batch: int, max_queue: int) -> None:
+        self.scheduler = Scheduler(max_batch_windows=max_batch, max_queue_windows=max_queue)
+        self.now = 0.0
+        # In order of arrival; `arrival` is what "first come, first served" is judged by.
+        self.entries: list[Entry] = []
+        self.arrival: dict[Entry, int] = {}
+        self.sent: dict[Entry, NDArray[np.float32]] = {}
+        self.waiting: dict[Entry, int] = {}  # windows of the current step not yet taken
+        self.taken: Counter[tuple[Entry, int, int]] = Counter()
+        self.expired: list[Entry] = []
+        self.closed: set[Entry] = set()
+        self.finished: set[Entry] = set()
+        self.out: Batch | None = None
+
+    @rule(num_windows=st.integers(1, 12), horizon=st.integers(1, 4), patience=st.floats(0, 5) | st.just(math.inf))
+    def arrive(self, num_windows: int, horizon: int, patience: float) -> None:
+        fits = self.scheduler.queued_windows + num_windows <= self.scheduler.max_queue_windows
+        assert self.scheduler.can_admit(num_windows) == (fits or not len(self.scheduler))
+        if not self.scheduler.can_admit(num_windows):
+            return
+        entry = make_entry(num_windows, horizon=horizon, deadline=self.now + patience, first=1000.0 * len(self.entries))
+        self.sent[entry] = entry.windows(0, num_windows).copy()
+        self.arrival[entry] = len(self.entries)
+        self.entries.append(entry)
+        self.scheduler.admit(entry)
+        self.waiting[entry] = num_windows
+
+    @precondition(lambda self: self.entries)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        entry = data.draw(st.sampled_from(self.entries))
+        entry.closed = True
+        self.closed.add(entry)
+
+    @rule(seconds=st.floats(0, 3))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.out is None)
+    @rule()
+    def take(self) -> None:
+        batch = self.scheduler.take(self.now)
+        assert batch.num_windows <= self.scheduler.max_batch_windows
+        for entry in batch.expired:
+            assert entry.deadline <= self.now
+            assert entry not in self.closed
+            assert entry not in self.expired
+            self.expired.append(entry)
+            entry.closed = True
+            del self.waiting[entry]
+        order = [self.arrival[piece.entry] for piece in batch.slices]
+        assert order == sorted(set(order)), "first come, first served, each entry once"
+        for piece in batch.slices:
+            assert piece.entry not in self.closed
+            assert piece.entry.deadline > self.now
+            self.taken.update((piece.entry, piece.entry.step, row) for row in range(piece.start, piece.stop))
+            self.waiting[piece.entry] -= piece.num_windows
+            if not self.waiting[piece.entry]:
+                del self.waiting[piece.entry]
+        for entry in [entry for entry in self.closed if entry in self.waiting]:
+            # A caller that left is gone from the queue once the scheduler came past it.
+            if not order or self.arrival[entry] < order[-1] or batch.num_windows < self.scheduler.max_batch_windows:
+                del self.waiting[entry]
+        if batch.num_windows < self.scheduler.max_batch_windows:
+            assert not len(self.scheduler), "room in the run while something waits"
+        elif order:
+            left = [self.arrival[entry] for entry in self.waiting if entry not in self.closed]
+            assert not left or min(left) >= order[-1], "somebody was overtaken"
+        self.out = batch if batch.slices else None
+
+    @precondition(lambda self: self.out is not None)
+    @rule()
+    def come_back(self) -> None:
+        batch, self.out = self.out, None
+        assert batch is not None
+        for piece in reversed(batch.slices):
+            entry = piece.entry
+            if entry.closed:
+                continue
+            step = entry.step
+            entry.accept(piece.start, piece.stop, following(piece.windows()))
+            if entry.finished:
+                assert entry not in self.finished, "answered twice"
+                self.finished.add(entry)
+                np.testing.assert_array_equal(entry.predictions_NH, slid(entry, self.sent[entry]))
+            elif entry.step > step:
+                self.scheduler.put_back(entry)
+                self.waiting[entry] = entry.num_windows
+
+    @invariant()
+    def counts(self) -> None:
+        assert self.scheduler.queued_windows == sum(self.waiting.values())
+        assert len(self.scheduler) == len(self.waiting)
+        assert max(self.taken.values(), default=1) == 1, "a window ran twice in one step"
+
+    def teardown(self) -> None:
+        """Run everything to its end: whoever stayed and was in time has a whole answer."""
+        if not hasattr(self, "scheduler"):
+            return
+        while self.out is not None or len(self.scheduler):
+            if self.out is not None:
+                self.come_back()
+            self.take()
+        for entry in self.entries:
+            assert (entry in self.finished) or entry.closed, "lost"
+            if entry in self.finished and entry not in self.closed:
+                rows = entry.num_windows * entry.horizon
+                assert sum(1 for taken, _, _ in self.taken if taken is entry) == rows
+        self.counts()
+
+
+class TestQueue(Queue.TestCase):  # type: ignore[misc]  # made by hypothesis
+    settings: ClassVar[settings] = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_call_above_the_limit_runs_when_nothing_waits() -> None:
+    """Otherwise it could never run."""
+    scheduler = Scheduler(max_batch_windows=4, max_queue_windows=5)
+    assert scheduler.can_admit(100)
+    scheduler.admit(make_entry(100))
+    assert not scheduler.can_admit(1)
+
+
+def test_the_rest_of_a_split_call_goes_before_later_ones() -> None:
+    scheduler = Scheduler(max_batch_windows=4, max_queue_windows=100)
+    large, small = make_entry(6), make_entry(1)
+    scheduler.admit(large)
+    scheduler.admit(small)
+    first, second = scheduler.take(0.0), scheduler.take(0.0)
+    assert [(piece.entry, piece.start, piece.stop) for piece in first.slices] == [(large, 0, 4)]
+    assert [(piece.entry, piece.start, piece.stop) for piece in second.slices] == [(large, 4, 6), (small, 0, 1)]
+
+
+def test_a_call_that_expires_halfway_frees_its_rest() -> None:
+    scheduler = Scheduler(max_batch_windows=4, max_queue_windows=100)
+    large, small = make_entry(6, deadline=1.0), make_entry(1)
+    scheduler.admit(large)
+    scheduler.admit(small)
+    scheduler.take(0.0)
+    batch = scheduler.take(1.0)
+    assert batch.expired == [large]
+    assert [piece.entry for piece in batch.slices] == [small]
+    assert scheduler.queued_windows == 0
+
+
+def test_drop_all_yields_only_those_who_wait() -> None:
+    scheduler = Scheduler(max_batch_windows=4, max_queue_windows=100)
+    stays, left = make_entry(2), make_entry(3)
+    scheduler.admit(left)
+    scheduler.admit(stays)
+    left.closed = True
+    assert list(scheduler.drop_all()) == [stays]
+    assert (len(scheduler), scheduler.queued_windows) == (0, 0)
+
+
+def test_covariates_move_with_the_window() -> None:
+    windows = np.zeros((1, WINDOW, 2), np.float32)
+    future = np.array([[[10.0], [20.0]]], np.float32)
+    entry = Entry(windows, horizon=3, future_NHF=future, deadline=math.inf, enqueued=0.0)
+    entry.accept(0, 1, np.array([[1.0]], np.float32))
+    np.testing.assert_array_equal(entry.windows(0, 1)[0, -1], [1, 10])
+    entry.accept(0, 1, np.array([[2.0]], np.float32))
+    np.testing.assert_array_equal(entry.windows(0, 1)[0, -2:], [[1, 10], [2, 20]])

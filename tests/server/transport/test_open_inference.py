@@ -1,0 +1,188 @@
+"""Reading a ModelInferRequest: named arrays, or InvalidRequest naming the field."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.errors import InvalidRequest
+from server.pb import open_inference_pb2 as pb
+from server.transport.open_inference import _horizon, _inputs
+
+WINDOWS = np.arange(10, dtype=np.float32).reshape(2, 5, 1)
+FUTURE = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+
+
+def request(*names: str, raw: bool) -> pb.ModelInferRequest:
+    """A good request with the inputs named."""
+    made = pb.ModelInferRequest(model_name="m")
+    for name in names:
+        array = WINDOWS if name == "window" else FUTURE
+        tensor = made.inputs.add(name=name, datatype="FP32", shape=array.shape)
+        if raw:
+            made.raw_input_contents.append(array.tobytes())
+        else:
+            tensor.contents.fp32_contents.extend(array.ravel().tolist())
+    return made
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("names", [("window",), ("window", "future"), ("future", "window")])
+def test_good_inputs(names: tuple[str, ...], raw: bool) -> None:
+    """In any order, each with its own data."""
+    read = _inputs(request(*names, raw=raw))
+    assert set(read) == set(names)
+    np.testing.assert_array_equal(read["window"], WINDOWS)
+    if "future" in names:
+        np.testing.assert_array_equal(read["future"], FUTURE)
+
+
+def both_spellings(bad: pb.ModelInferRequest) -> None:
+    bad.inputs[0].contents.fp32_contents.extend([1.0])
+
+
+def raw_for_one_of_two(bad: pb.ModelInferRequest) -> None:
+    del bad.raw_input_contents[1]
+    bad.inputs[1].contents.fp32_contents.extend(FUTURE.ravel().tolist())
+
+
+def set_name(bad: pb.ModelInferRequest) -> None:
+    bad.inputs[1].name = "windows"
+
+
+def twice(bad: pb.ModelInferRequest) -> None:
+    bad.inputs[1].name = "window"
+
+
+def set_datatype(bad: pb.ModelInferRequest) -> None:
+    bad.inputs[0].datatype = "FP64"
+
+
+def no_datatype(bad: pb.ModelInferRequest) -> None:
+    bad.inputs[0].datatype = ""
+
+
+def short(bad: pb.ModelInferRequest) -> None:
+    bad.raw_input_contents[0] = bad.raw_input_contents[0][:-1]
+
+
+def empty(bad: pb.ModelInferRequest) -> None:
+    bad.raw_input_contents[1] = b""
+
+
+def one_too_many(bad: pb.ModelInferRequest) -> None:
+    bad.raw_input_contents.append(b"")
+
+
+def no_shape(bad: pb.ModelInferRequest) -> None:
+    del bad.inputs[0].shape[:]
+
+
+def negative(bad: pb.ModelInferRequest) -> None:
+    bad.inputs[0].shape[0] = -1
+
+
+def no_window(bad: pb.ModelInferRequest) -> None:
+    del bad.inputs[0]
+    del bad.raw_input_contents[0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (both_spellings, "inputs[window].contents is filled"),
+        (raw_for_one_of_two, "raw_input_contents is 1 entries; there are 2 inputs; all are raw or none is"),
+        (set_name, "inputs[1].name is 'windows'; expected 'window'"),
+        (twice, "inputs[1].name is 'window'; expected 'window' (and 'future') once"),
+        (set_datatype, "inputs[window].datatype is 'FP64'; it must be 'FP32'"),
+        (no_datatype, "inputs[window].datatype is ''"),
+        (short, "raw_input_contents[0] is 39 bytes; shape [2, 5, 1] of FP32 has 40 bytes"),
+        (empty, "raw_input_contents[1] is 0 bytes"),
+        (one_too_many, "raw_input_contents is 3 entries; there are 2 inputs"),
+        (no_shape, "inputs[window].shape is []"),
+        (negative, "inputs[window].shape is [-1, 5, 1]"),
+        (no_window, "inputs is without 'window'"),
+    ],
+)
+def test_bad_raw_inputs(spoil: Callable[[pb.ModelInferRequest], None], said: str) -> None:
+    bad = request("window", "future", raw=True)
+    spoil(bad)
+    with pytest.raises(InvalidRequest) as caught:
+        _inputs(bad)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["fp64_contents", "int_contents", "int64_contents", "uint_contents"])
+def test_typed_contents_of_another_type(field: str) -> None:
+    """The datatype says FP32, the elements are elsewhere."""
+    bad = request("window", raw=False)
+    elements = [int(value) for value in bad.inputs[0].contents.fp32_contents]
+    bad.inputs[0].contents.Clear()
+    getattr(bad.inputs[0].contents, field).extend(elements)
+    with pytest.raises(InvalidRequest, match=rf"inputs\[window\].contents.{field} is filled"):
+        _inputs(bad)
+
+
+def test_typed_contents_of_two_types() -> None:
+    bad = request("window", raw=False)
+    bad.inputs[0].contents.fp64_contents.extend([1.0])
+    with pytest.raises(InvalidRequest, match=r"inputs\[window\].contents.fp64_contents is filled"):
+        _inputs(bad)
+
+
+def test_no_inputs() -> None:
+    with pytest.raises(InvalidRequest, match="'window' is required"):
+        _inputs(pb.ModelInferRequest(model_name="m"))
+
+
+CONTENTS = st.builds(
+    pb.InferTensorContents,
+    fp32_contents=st.lists(st.floats(width=32), max_size=12),
+    int64_contents=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=2),
+)
+TENSORS = st.builds(
+    pb.ModelInferRequest.InferInputTensor,
+    name=st.sampled_from(["window", "future", "", "next"]),
+    datatype=st.sampled_from(["FP32", "FP32", "FP64", ""]),
+    shape=st.lists(st.integers(0, 3) | st.integers(-(2**63), 2**63 - 1), max_size=4),
+    contents=st.none() | CONTENTS,
+)
+
+
+@given(tensors=st.lists(TENSORS, max_size=3), raw=st.lists(st.binary(max_size=48), max_size=3))
+def test_whatever_is_sent(tensors: list[pb.ModelInferRequest.InferInputTensor], raw: list[bytes]) -> None:
+    """Arrays of the shapes sent, or InvalidRequest; nothing else."""
+    sent = pb.ModelInferRequest(inputs=tensors, raw_input_contents=raw)
+    try:
+        read = _inputs(sent)
+    except InvalidRequest:
+        return
+    assert "window" in read
+    assert {tensor.name: list(tensor.shape) for tensor in tensors} == {
+        name: list(array.shape) for name, array in read.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["int64_param", "uint64_param"])
+def test_a_horizon_is_an_integer(kind: str) -> None:
+    made = pb.ModelInferRequest()
+    setattr(made.parameters["horizon"], kind, 5)
+    assert _horizon(made.parameters) == 5
+
+
+def test_no_horizon_is_one() -> None:
+    assert _horizon(pb.ModelInferRequest().parameters) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("string_param", "5"), ("double_param", 5.0), ("bool_param", True), (None, None)]
+)
+def test_a_horizon_of_another_type(kind: str | None, value: object) -> None:
+    made = pb.ModelInferRequest()
+    parameter = made.parameters["horizon"]
+    if kind is not None:
+        setattr(parameter, kind, value)
+    with pytest.raises(InvalidRequest, match=r"parameters\[horizon\] is .*; it must be an int64_param"):
+        _horizon(made.parameters)
