@@ -1,7 +1,7 @@
 """Options and fixtures shared by all tests."""
 
+import os
 import sys
-from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -38,10 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No option of the developer's own shell reaches a test."""
-    import os
-
     for name in [name for name in os.environ if name.startswith("NEXTVALUE_")]:
         monkeypatch.delenv(name)
-    yield

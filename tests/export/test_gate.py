@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from export import gate
+from export.artifact.golden import Inputs
 from export.artifact.manifest import Manifest
 from export.build import describe, export
 from export.errors import ExportError
@@ -45,10 +47,11 @@ def _assert_nothing_published(models: Path) -> None:
     assert not models.exists() or list(models.rglob("*")) == []
 
 
-@pytest.mark.parametrize(("kind", "one", "other"), SWAPS)
+@pytest.mark.parametrize("swap", SWAPS, ids="-".join)
 def test_swapped_gates_are_refused(
-    run: Run, models: Path, monkeypatch: pytest.MonkeyPatch, kind: str, one: str, other: str
+    run: Run, models: Path, monkeypatch: pytest.MonkeyPatch, swap: tuple[str, str, str]
 ) -> None:
+    kind, one, other = swap
     cell, _ = GATES[kind]
     step = lowering.STEPS[cell]
     monkeypatch.setitem(lowering.STEPS, cell, lambda g, layer, x, state: step(_Swapped(g, one, other), layer, x, state))
@@ -122,7 +125,7 @@ class TestCheck:
         cases = gate.golden_cases(lowered.model, make_windows(lowered.model.config), ["window", "step"])
         worst = gate.check(lowered.model, manifest, lowered.files, [cases])
         assert 0 < worst.share_of_limit < 1
-        assert 0 < worst.abs_error
+        assert worst.abs_error > 0
 
     @pytest.mark.parametrize("row", [0, 6, 63])
     @pytest.mark.parametrize("position", [0, 1])
@@ -136,10 +139,10 @@ class TestCheck:
         target = cases[position]["window"].inputs["window"][row]
         right = gate.Session.run
 
-        def wrong_once(session: gate.Session, graph: str, inputs: gate.Inputs) -> dict[str, np.ndarray]:
+        def wrong_once(session: gate.Session, graph: str, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
             outputs = right(session, graph, inputs)
             hit = (inputs["window"] == target).all(axis=(1, 2))
-            return {name: np.where(hit[:, None], array + 0.01, array) for name, array in outputs.items()}
+            return {name: np.where(hit[:, None], array + np.float32(0.01), array) for name, array in outputs.items()}
 
         monkeypatch.setattr(gate.Session, "run", wrong_once)
         with pytest.raises(ExportError, match="output 'next'"):

@@ -115,6 +115,14 @@ class TestReading:
         with _altered(lasting / name, (lasting / name).read_bytes() + b"\0"):
             _assert_refused(lasting, name)
 
+    def test_message_says_what_is_wrong(self, published: Path) -> None:
+        (published / "window.onnx").write_bytes(b"the window")
+        with pytest.raises(ArtifactError, match=r"^window\.onnx: has 10 bytes; manifest\.json says 16$"):
+            Artifact(published).verify()
+        (published / "window.onnx").write_bytes(b"the window grapH")
+        with pytest.raises(ArtifactError, match=r"^window\.onnx: sha256 is \w{12}…; manifest\.json says \w{12}…$"):
+            Artifact(published).verify()
+
     @pytest.mark.parametrize("name", EVERY_FILE)
     def test_missing_file_is_named(self, published: Path, name: str) -> None:
         (published / name).unlink()
@@ -197,7 +205,7 @@ class TestPublishing:
             publish(tmp_path / "models", samples.MANIFEST, FILES)
 
     def test_everything_is_synced_before_it_has_its_name(self, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A power cut leaves a version whole: files and folders reach the disk before the rename, the rename after it."""
+        """A power cut leaves a version whole: files and folders reach the disk before the rename does."""
         events: list[str] = []
         fsync, rename = os.fsync, os.rename
 
@@ -262,6 +270,21 @@ class TestPublishing:
         with pytest.raises(KeyboardInterrupt):
             publish(models, samples.MANIFEST, FILES)
         assert _names_in(models / "demo") == []
+
+    def test_version_that_appears_meanwhile_stays(self, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another publisher is there and done while this one, who found the version free, still writes."""
+        fsync = os.fsync
+
+        def other_first(descriptor: int) -> None:
+            monkeypatch.setattr(os, "fsync", fsync)
+            publish(models, samples.MANIFEST, FILES)
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", other_first)
+        with pytest.raises(ArtifactError, match="cannot publish: Directory not empty"):
+            publish(models, samples.MANIFEST, {**FILES, "window.onnx": b"another graph"})
+        _assert_whole(models / "demo" / "3")
+        assert _names_in(models / "demo") == ["3"]
 
     @pytest.mark.parametrize("num_publishers", [2, 5])
     def test_of_publishers_of_one_version_exactly_one_wins(

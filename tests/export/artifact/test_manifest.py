@@ -1,5 +1,6 @@
-"""manifest.json: what is written is read back; what is not what was written is refused, with nothing but ArtifactError."""
+"""manifest.json: what was written is read back; anything else is ArtifactError and nothing but ArtifactError."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -56,10 +57,12 @@ def _decode_or_refuse(data: bytes) -> Manifest | None:
     try:
         manifest = decode(data)
     except ArtifactError as error:
-        assert str(error).startswith(f"{MANIFEST}: ")
-        return None
-    assert isinstance(manifest, Manifest)
-    return manifest
+        message = str(error)
+    else:
+        assert isinstance(manifest, Manifest)
+        return manifest
+    assert message.startswith(f"{MANIFEST}: ")
+    return None
 
 
 def test_round_trip() -> None:
@@ -72,8 +75,6 @@ def test_round_trip() -> None:
 
 def test_digest_is_of_the_canonical_json_without_itself() -> None:
     """Someone with nothing but a JSON library can check it."""
-    import hashlib
-
     fields = {name: value for name, value in FIELDS.items() if name != "sha256"}
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
     assert FIELDS["sha256"] == hashlib.sha256(canonical).hexdigest()
@@ -136,10 +137,11 @@ def test_added_bytes_are_refused(extra: bytes) -> None:
     assert _decode_or_refuse(extra + VALID) is None
 
 
-@pytest.mark.parametrize("depth", [10, 300, 900, 950, 970, 980, 985, 990, 995, 1000, 2000])
-def test_deep_nesting_is_no_crash(depth: int) -> None:
-    nested = b"[" * depth + b"]" * depth
-    _decode_or_refuse(VALID.replace(b'"fitted_on": {', b'"fitted_on": {"deep": ' + nested + b",", 1))
+def test_deep_nesting_is_no_crash() -> None:
+    """Reading stops at one depth, writing back at another, and both depend on how deep the caller is."""
+    for depth in (10, 100, *range(800, 1001, 4), 2000):
+        nested = b"[" * depth + b"]" * depth
+        _decode_or_refuse(VALID.replace(b'"fitted_on": {', b'"fitted_on": {"deep": ' + nested + b",", 1))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What every graph keeps to, whatever it computes."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import onnx
 import pytest
@@ -48,7 +48,7 @@ def test_checker_passes(cell: str, transform: str) -> None:
 @pytest.mark.parametrize(("cell", "transform"), EVERY)
 def test_nodes_grow_by_the_same_number_for_each_value(cell: str, transform: str) -> None:
     counts = [len(_graphs(config(cell, transform=transform, window=t))["window"].graph.node) for t in range(2, 8)]
-    growth = {after - before for before, after in zip(counts, counts[1:], strict=False)}
+    growth = {after - before for before, after in pairwise(counts)}
     assert len(growth) == 1
     assert growth.pop() > 0
 
