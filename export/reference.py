@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--listen", required=True, metavar="unix:PATH", help="the socket to listen on")
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="the model repository")
     parser.add_argument(
-        "--exit-with-parent", action="store_true", help="end when the process that started this one ends"
+        "--exit-with-parent", type=int, metavar="PID", help="end when PID is no longer the parent process"
     )
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"reference: cannot listen on {path}: {error.strerror or error}", file=sys.stderr)
         return 1
     if options.exit_with_parent:
-        threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(options.exit_with_parent,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     try:
         server.serve_forever(poll_interval=0.2)

@@ -165,6 +165,11 @@ def _check_references(manifest: Manifest) -> None:
     for entry in manifest.plan:
         if entry.graph not in manifest.graphs:
             raise ArtifactError(f"{MANIFEST}: plan names graph {entry.graph!r}, which is not in graphs")
+        if entry.graph == "step":
+            raise ArtifactError(f"{MANIFEST}: plan names the step graph, which takes no windows")
+    bounds = [entry.max_batch for entry in manifest.plan[:-1]]
+    if any(bound is None for bound in bounds) or sorted({bound or 0 for bound in bounds}) != bounds:
+        raise ArtifactError(f"{MANIFEST}: plan has max_batch {bounds}; they must grow, and only the last may be null")
     if manifest.plan[-1].max_batch is not None:
         raise ArtifactError(f"{MANIFEST}: the last entry of plan must have max_batch null")
     if ("step" in manifest.graphs) == bool(manifest.not_steppable):

@@ -118,7 +118,7 @@ class SpawnedReference:
             self._path.unlink()
         command = [sys.executable, "-m", "export.reference", "--listen", f"unix:{self._path}"]
         self._process = subprocess.Popen(  # noqa: S603 (our own module)
-            [*command, "--models", str(self._models), "--exit-with-parent"],
+            [*command, "--models", str(self._models), "--exit-with-parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # a Ctrl-C in the terminal reaches the server, which ends this one in its turn

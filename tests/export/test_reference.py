@@ -253,7 +253,8 @@ def test_sigterm_ends_it_and_removes_its_socket(tmp_path: Path, repository: Path
 def test_exits_with_its_parent(tmp_path: Path, repository: Path) -> None:
     """A server that is killed cannot end its reference; the reference notices."""
     path = tmp_path / "socket"
-    code = f"import subprocess; subprocess.run({_command(path, repository, '--exit-with-parent')!r})"
+    command = _command(path, repository, "--exit-with-parent")
+    code = f"import os, subprocess; subprocess.run([*{command!r}, str(os.getpid())])"
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
         try:
             _await_ready(path)
