@@ -1,14 +1,12 @@
 """Start of the server to its first answer, and its peak memory: one small artifact, one worker, reference off.
 
-    python -m benchmarks.startup [--models DIR --model NAME] [--runs 7] [--core 0]
+    python -m benchmarks.startup [--models DIR --model NAME] [--runs 7] [--core 0] > benchmarks/results/startup.md
 
 Prints a table and exits non-zero if the median start is above 1.0 s or the highest peak above 130 MB.
 Without --models it fits and exports the seed example first (needs torch; the server never does).
 """
 
 import argparse
-import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -18,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.machine import describe_machine
 from nextvalue import Client, NextvalueError
 
 MAX_SECONDS = 1.0
@@ -107,12 +106,13 @@ def main() -> int:
         starts = [measure(models, options.model, options.core) for _ in range(options.runs)]
     seconds = [start.seconds for start in starts]
     peaks = [start.peak_mb for start in starts]
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.runs} starts")
+    print("# Start of the server: one small artifact (LSTM, H=50, T=5), one worker, reference off\n")
+    print(f"{describe_machine('onnxruntime-gpu', 'grpcio')}; {options.runs} starts with warm files.\n")
     print("| | min | median | max | limit |\n|---|---|---|---|---|")
     for name, values, limit in (("start to first answer, s", seconds, MAX_SECONDS), ("peak memory, MB", peaks, MAX_MB)):
         print(f"| {name} | {min(values):.3g} | {statistics.median(values):.3g} | {max(values):.3g} | {limit:g} |")
     good = statistics.median(seconds) <= MAX_SECONDS and max(peaks) <= MAX_MB
-    print("within the limits" if good else "OUTSIDE the limits")
+    print("\nwithin the limits" if good else "\nOUTSIDE the limits")
     return 0 if good else 1
 
 
