@@ -11,6 +11,7 @@ STUB_PROTOS := nextvalue/v1/nextvalue.proto server/pb/open_inference.proto
 venv: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[train,export,serve,bench,dev]'
 	touch $@
@@ -43,4 +44,4 @@ format: venv
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) runs models
+	rm -rf $(VENV) runs/demo

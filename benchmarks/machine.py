@@ -3,7 +3,7 @@
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -16,8 +16,18 @@ def describe_machine(*libraries: str) -> str:
             line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
         ]
         processor = names[0] if names else processor
-    versions = ", ".join(f"{library} {version(library)}" for library in libraries)
+    versions = ", ".join(_version(library) for library in libraries)
     return (
         f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}; "
         f"{datetime.now(tz=UTC):%Y-%m-%d}"
     )
+
+
+def _version(library: str) -> str:
+    """Name and version of what is installed; onnxruntime comes in several packages."""
+    for name in (library, f"{library}-gpu"):
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    return f"{library} (not installed)"

@@ -107,7 +107,7 @@ def main() -> int:
     seconds = [start.seconds for start in starts]
     peaks = [start.peak_mb for start in starts]
     print("# Start of the server: one small artifact (LSTM, H=50, T=5), one worker, reference off\n")
-    print(f"{describe_machine('onnxruntime-gpu', 'grpcio')}; {options.runs} starts with warm files.\n")
+    print(f"{describe_machine('onnxruntime', 'grpcio')}; {options.runs} starts with warm files.\n")
     print("| | min | median | max | limit |\n|---|---|---|---|---|")
     for name, values, limit in (("start to first answer, s", seconds, MAX_SECONDS), ("peak memory, MB", peaks, MAX_MB)):
         print(f"| {name} | {min(values):.3g} | {statistics.median(values):.3g} | {max(values):.3g} | {limit:g} |")

@@ -30,6 +30,8 @@ SHOWN_FAMILIES = (
 # How near the seed example must come, in its own units.
 SEED_TOLERANCE = 0.05
 SETTLE_SECONDS = 60.0
+# Its presence says that the folder may be emptied.
+MARK = ".demo"
 
 console = Console(width=110)
 
@@ -87,7 +89,7 @@ def _await_ready(process: "subprocess.Popen[bytes]", log_path: Path) -> Running:
     while time.monotonic() < give_up and process.poll() is None:
         log = log_path.read_text()
         ports = re.search(r"grpc=(\S+) metrics=(\S+)", log)
-        if ports and log.rstrip().endswith("nextvalue ready"):
+        if ports and re.search(r"nextvalue ready$", log, re.MULTILINE):
             return Running(ports[1], f"http://{ports[2]}/metrics")
         time.sleep(0.05)
     raise DemoError(f"the server did not become ready:\n{log_path.read_text()}")
@@ -188,7 +190,11 @@ def main() -> int:
 def run(out: Path) -> int:
     """Every step; returns the exit status."""
     started = time.monotonic()
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+        raise DemoError(f"--out is {out}, which holds something that is no earlier demo; choose an empty folder")
     shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / MARK).write_text("made by python -m demo; the next one empties this folder\n")
     write_series(out / "data")
     todo = fits(out / "data")
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:

@@ -59,12 +59,14 @@ class GraphBuilder:
         """Y = x Wᵀ + b with the weights of a torch.nn.Linear called `layer`."""
         return self.op("Gemm", x, self.weight(f"{layer}.weight"), self.weight(f"{layer}.bias"), transB=1)
 
-    def zeros(self, like_BF: str, width: int) -> str:
-        """Zeros [B, width] for a batch like `like_BF`, by broadcasting: a Shape would leave the GPU for the CPU."""
+    def zeros(self, finite_B1: str, width: int) -> str:
+        """Zeros [B, width], B taken from a value [B, 1] that is finite: 0 * x, broadcast.
+
+        Not by Shape and ConstantOfShape: shape arithmetic would leave a GPU for the CPU.
+        """
         name = f"zeros_{width}"
         self._initializers[name] = numpy_helper.from_array(np.zeros((1, width), np.float32), name)
-        first_B1 = self.op("Slice", like_BF, self.ints(0), self.ints(1), self.ints(1))
-        return self.op("Mul", first_B1, name)
+        return self.op("Mul", finite_B1, name)
 
     def model(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> onnx.ModelProto:
         """The checked model."""

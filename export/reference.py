@@ -102,6 +102,16 @@ def _exit_with_parent(parent: int) -> None:
             os._exit(0)
 
 
+def _is_answered(path: Path) -> bool:
+    """Whether a process listens on the socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -124,8 +134,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     path = Path(path_text)
     try:
-        if path.is_socket():  # left by one that was killed; anything else at this path is not ours to remove
-            path.unlink()
+        if path.is_socket():  # anything else at this path is not ours to remove
+            if _is_answered(path):
+                print(f"reference: listen is {options.listen!r}; another reference answers there", file=sys.stderr)
+                return 1
+            path.unlink()  # left by one that was killed
         server = ReferenceServer(path, options.models)
     except OSError as error:
         print(f"reference: cannot listen on {path}: {error.strerror or error}", file=sys.stderr)

@@ -87,6 +87,8 @@ def parser() -> Parser:
 def fit_request(options: argparse.Namespace) -> FitRequest:
     """The parsed options as values. Raises OptionError for one that cannot be used."""
     features = tuple(options.features.split(",")) if options.features else ()
+    if not 0 <= options.seed < 2**63:
+        raise OptionError(f"seed is {options.seed}; it must be from 0 to 2**63 - 1")
     try:
         return FitRequest(
             data=DataOptions(

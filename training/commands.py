@@ -15,7 +15,7 @@ from training.baselines import fit_autoregression
 from training.config import FitOptions, RunConfig, default_epochs, library_versions
 from training.data import DataOptions, Dataset, Parts, SplitOptions, WindowSet, load, split_windows
 from training.errors import DataError
-from training.fit import Fit, new_model
+from training.fit import Fit, check_resolution, new_model
 from training.model import ModelConfig
 from training.pictures import backtest_picture, loss_picture
 from training.run import RunFolder, load_run
@@ -43,10 +43,11 @@ def fit_run(request: FitRequest, out: Path, *, resume: bool, force: bool, consol
     Raises TrainingError for anything wrong with options, data or folder, before anything is written.
     """
     config, parts = _prepare(request, console)
+    model = new_model(config.model, parts.fit, seed=config.seed)
+    check_resolution(model, parts.fit, config.features)
     folder = RunFolder(out)
     folder.prepare(resume=resume, force=force)
     torch.set_num_threads(config.fit.threads)
-    model = new_model(config.model, parts.fit, seed=config.seed)
     fit = Fit(model, parts, config.fit, seed=config.seed)
     if resume:
         folder.check_same_config(config)

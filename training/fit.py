@@ -11,6 +11,7 @@ that loads it goes on to the same weights, bit for bit.
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,12 +22,14 @@ from torch import Tensor, nn
 
 from training.config import FitOptions
 from training.data import Parts, WindowSet
-from training.errors import FitError
+from training.errors import DataError, FitError
 from training.model import ModelConfig, RecurrentModel
 
 # Scales are taken of at most this many numbers, spread evenly over the windows.
 SCALE_SAMPLE = 2**24
 EVALUATION_BATCH = 4096
+# float32 steps above this share of the scale would be noise that a model can see.
+RESOLUTION = 0.02
 
 
 class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +68,24 @@ def new_model(config: ModelConfig, windows: WindowSet, *, seed: int) -> Recurren
     limit = max(1, SCALE_SAMPLE // (config.window * config.num_features))
     model.transform.fit(windows.windows(limit), windows.targets(limit))
     return model
+
+
+def check_resolution(model: RecurrentModel, windows: WindowSet, features: Sequence[str]) -> None:
+    """Refuse a series whose changes drown in single precision, which is what models see and servers take.
+
+    Raises DataError naming the column if float32 numbers of its size lie further apart than RESOLUTION of the
+    scale that the transform works in.
+    """
+    largest_F = np.abs(windows.values).max(axis=0)
+    scale_F = model.transform.scale.double().numpy()
+    scale_F[0] = model.transform.target_scale.item()
+    for name, largest, scale in zip(features, largest_F, scale_F, strict=True):
+        spacing = float(np.spacing(np.float32(largest)))
+        if spacing > RESOLUTION * scale:
+            raise DataError(
+                f"column {name!r} reaches {largest:g}, where single-precision numbers are {spacing:g} apart; its "
+                f"changes are of scale {scale:g} and need {RESOLUTION * scale:g}: subtract a constant from the column"
+            )
 
 
 @torch.no_grad()

@@ -130,7 +130,7 @@ class Difference(Transform):
     def to_scale(
         self, windows_MTF: NDArray[np.float64], targets_M: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Differences inside the windows (of one-value windows: the differences to what followed)."""
+        """Differences inside the windows; windows of one value have none, so nothing to scale."""
         offsets_M = targets_M - windows_MTF[:, -1, 0]
         inputs_NF = np.diff(windows_MTF, axis=1).reshape(-1, windows_MTF.shape[2])
         return (inputs_NF if len(inputs_NF) else np.zeros((1, windows_MTF.shape[2]))), offsets_M

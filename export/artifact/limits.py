@@ -6,6 +6,8 @@
 |         |                                      | stay under 1e-5; turning back to raw units rounds twice more        |
 """
 
+from typing import Annotated
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,9 @@ ULPS = 2.0
 class Tolerance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The two numbers of the limit, as an artifact's manifest carries them."""
 
-    relative_to_scale: float = RELATIVE_TO_SCALE
-    ulps: float = ULPS
+    # Bounded, so that no manifest can widen its own gate into an open door.
+    relative_to_scale: Annotated[float, msgspec.Meta(ge=0, le=1e-2)] = RELATIVE_TO_SCALE
+    ulps: Annotated[float, msgspec.Meta(ge=0, le=16)] = ULPS
 
 
 def limit(reference: NDArray[np.float64], scale: float, tolerance: Tolerance) -> NDArray[np.float64]:

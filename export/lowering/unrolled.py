@@ -27,7 +27,9 @@ def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
         "Split", x, outputs=[f"slice_{t}" for t in range(config.window)], axis=1, num_outputs=config.window
     )
     values = [g.op("Squeeze", piece, g.ints(1)) for piece in slices]
-    zeros = g.zeros(values[0], config.hidden_size)
+    # Of the raw window, which is finite; a scaled value may have overflowed.
+    first = g.op("Slice", "window", g.ints(0, 0), g.ints(1, 1), g.ints(1, 2))
+    zeros = g.zeros(g.op("Squeeze", first, g.ints(1)), config.hidden_size)
     states: list[State] = [(zeros,) * len(STATE_FIELDS[type(cell)]) for cell in source.cells]
     h = zeros
     for value in values:

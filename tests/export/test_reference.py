@@ -313,6 +313,17 @@ class TestStart:
         with _started(path, repository), _connected(path) as connection:
             assert _hello(connection)
 
+    def test_socket_of_a_living_one_is_left_to_it(
+        self, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "socket"
+        with _started(path, repository), _connected(path) as connection:
+            assert main(["--listen", f"unix:{path}", "--models", str(repository)]) == 1
+            assert capsys.readouterr().err.endswith("another reference answers there\n")
+            assert _hello(connection)
+            with _connected(path) as another:
+                assert _hello(another)
+
 
 class TestLoading:
     def test_published_weights_are_the_model(self, repository: Path, run: Run, reference: Reference) -> None:

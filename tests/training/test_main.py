@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from training.__main__ import main
@@ -21,6 +22,8 @@ from training.__main__ import main
         (("--window", "95"), "the fit part has no window of 95 rows"),
         (("--column", "cpu"), "'counting' has the one column 'value'"),
         (("--data", "missing.csv"), "missing.csv is not a file"),
+        (("--seed", "-1"), "seed is -1; it must be from 0 to"),
+        (("--seed", str(2**63)), f"seed is {2**63}; it must be from 0 to"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -53,3 +56,16 @@ def test_a_command_that_fails_prints_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == "error: missing.csv is not a file; give an existing CSV or Parquet file\n"
+
+
+def test_a_series_beyond_single_precision_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A counter at 10⁹ that grows by about 10: float32 numbers there are 64 apart, so its growth would be noise."""
+    steps = np.random.default_rng(0).integers(5, 16, 400)
+    rows = "\n".join(str(value) for value in 10**9 + np.cumsum(steps))
+    (tmp_path / "bytes.csv").write_text(f"sent\n{rows}\n")
+    assert main(["fit", "--data", str(tmp_path / "bytes.csv"), "--out", str(tmp_path / "run"), "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert "column 'sent' reaches 1e+09, where single-precision numbers are 64 apart" in error
+    assert not (tmp_path / "run").exists()

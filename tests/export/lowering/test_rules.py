@@ -2,11 +2,15 @@
 
 from itertools import pairwise, product
 
+import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from export.build import lower
+from export.evaluate import Reference
+from export.gate import Session
 from export.lowering.source import source_of
 from tests.export.models import KINDS, TRANSFORMS, config, make_model
 from training.model import ModelConfig
@@ -76,3 +80,18 @@ def test_only_what_can_be_stepped_has_a_step_graph() -> None:
     assert set(_graphs(config(transform="standardize"))) == {"window", "step"}
     assert set(_graphs(config(transform="difference"))) == {"window", "step"}
     assert set(_graphs(config(transform="last-value"))) == {"window"}
+
+
+@pytest.mark.parametrize("cell", KINDS)
+def test_a_scaled_value_beyond_float32_does_not_reach_the_zero_state(cell: str) -> None:
+    """0 times infinity would make the first state NaN; torch, which starts from real zeros, stays finite."""
+    shape = config(cell, transform="standardize")
+    model = make_model(shape)
+    model.transform.scale.fill_(1e-3)
+    windows = np.full((1, shape.window, 1), 3e38, np.float32)
+    served = Session({"window": lower(source_of(model))["window"][1].SerializeToString()}).run(
+        "window", {"window": windows}
+    )["next"]
+    expected = Reference(model, dtype=torch.float32).window(windows)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(served, expected, rtol=1e-5)
