@@ -19,3 +19,5 @@ import os
 
 # Read by onnxruntime when it is imported, which happens in more than one module below.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Read by gRPC likewise: its core would write lines of its own beside the one that says why a start failed.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

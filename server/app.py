@@ -10,7 +10,6 @@ from wsgiref.simple_server import WSGIServer
 import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, start_http_server
@@ -28,6 +27,7 @@ from server.provider import choose_provider
 from server.repository import Repository, State, Version
 from server.scheduler import Scheduler, Slice
 from server.transport.calls import Calls
+from server.transport.health import Health
 from server.transport.nextvalue import NextValue
 from server.transport.open_inference import OpenInference
 
@@ -54,7 +54,7 @@ class Server:
         self.parity = self._parity_monitor()
         self.grpc_port = 0
         self.metrics_port = 0
-        self._health = health_aio.HealthServicer()
+        self._health = Health()
         self._grpc: grpc.aio.Server | None = None
         self._page: tuple[WSGIServer, Thread] | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -195,17 +195,20 @@ class Server:
         self.repository.cancel()
         await self._set_health(READINESS, _NOT_SERVING)
         try:
-            await asyncio.wait_for(self.predictor.drain(), self.config.drain_seconds)
+            async with asyncio.timeout(self.config.drain_seconds):
+                await self.predictor.drain()
         except TimeoutError:
             logger.warning("not drained within %g s; what is left is failed", self.config.drain_seconds)
-        if self._grpc is not None:
-            await self._grpc.stop(_STREAM_GRACE_SECONDS)
-        if self._loading is not None:
-            await self._loading
         for model in self.repository.models():
             for version in model.versions:
                 if version.batcher is not None:
                     version.batcher.close()
+        if self._grpc is not None:
+            # By then the watchers have been told of the last change.
+            asyncio.get_running_loop().call_later(_STREAM_GRACE_SECONDS / 2, self._health.end_watches)
+            await self._grpc.stop(_STREAM_GRACE_SECONDS)
+        if self._loading is not None:
+            await self._loading
         if self.parity is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.parity.close)
         self._close_metrics()

@@ -207,7 +207,7 @@ class Batcher:
         await self._idle.wait()
 
     def close(self) -> None:
-        """Fail whoever still waits, a run in progress or not, and end the engine thread. For a clean end `drain` first."""
+        """Fail whoever still waits, in a run or for one, and end the engine thread. `drain` first for a clean end."""
         self._draining = self._closed = True
         for entry in (*self._scheduler.drop_all(), *self._waiting):
             self._fail(entry, Draining("the server is shutting down"))

@@ -177,7 +177,9 @@ class Repository:
                 known = ", ".join(str(one.number) for one in model.versions) or "none"
                 raise ModelNotFound(f"version is {version!r}; model {name!r} has versions: {known}")
         else:
-            chosen = model.default() or next(iter(model.versions), None)
+            # One that is still loading may yet serve in place of a newer one that failed.
+            loading = (one for one in model.versions if one.state is State.LOADING)
+            chosen = model.default() or next(loading, None) or next(iter(model.versions), None)
             if chosen is None:
                 raise ModelNotFound(f"model {name!r} has no versions")
         if chosen.state is State.LOADING:

@@ -46,9 +46,7 @@ class Recipe:
 RECIPES = (
     Recipe(
         name="demo",
-        config=ModelConfig(
-            cell="lstm", window=5, num_features=1, hidden_size=8, num_layers=1, transform="difference"
-        ),
+        config=ModelConfig(cell="lstm", window=5, num_features=1, hidden_size=8, num_layers=1, transform="difference"),
         features=["value"],
         mean=[1.0],
         scale=[0.5],
@@ -95,7 +93,7 @@ def sample_windows(recipe: Recipe, generator: np.random.Generator) -> NDArray[np
     """Windows [N, T, F] as such a series might give: walks around the mean of each feature."""
     shape = (NUM_GOLDEN, recipe.config.window, recipe.config.num_features)
     steps = generator.standard_normal(shape) * np.array(recipe.scale)
-    return (np.array(recipe.mean) + steps.cumsum(axis=1)).astype(np.float32)
+    return np.asarray(np.array(recipe.mean) + steps.cumsum(axis=1), np.float32)
 
 
 def publish(recipe: Recipe, models: Path) -> Path:
@@ -104,7 +102,9 @@ def publish(recipe: Recipe, models: Path) -> Path:
     source = source_of(model)
     lowered = lower(source)
     graphs = {name: proto.SerializeToString() for name, (_, proto) in lowered.items()}
-    manifest = describe(model, source, {name: graph for name, (graph, _) in lowered.items()}, recipe.name, recipe.features)
+    manifest = describe(
+        model, source, {name: graph for name, (graph, _) in lowered.items()}, recipe.name, recipe.features
+    )
     cases = gate.golden_cases(model, sample_windows(recipe, np.random.default_rng(SEED)), list(graphs))
     gate.check(model, manifest, graphs, [cases])
     files = {lowered[name][0].file: data for name, data in graphs.items()} | {

@@ -117,12 +117,15 @@ class SpawnedReference:
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         command = [sys.executable, "-m", "export.reference", "--listen", f"unix:{self._path}"]
-        self._process = subprocess.Popen(  # noqa: S603 (our own module)
-            [*command, "--models", str(self._models), "--exit-with-parent", str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # a Ctrl-C in the terminal reaches the server, which ends this one in its turn
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (our own module)
+                [*command, "--models", str(self._models), "--exit-with-parent", str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # a Ctrl-C in the terminal reaches the server, which ends this one in its turn
+            )
+        except OSError as error:
+            raise LinkDown(f"reference process cannot be started: {error}") from None
         logger.info("reference process %d started", self._process.pid)
         self._await_hello(self._process)
 

@@ -41,20 +41,22 @@ class Calls:
         """Labels for a call about `model`; a name nobody has is counted as unknown."""
         return Labels(model) if self._known_model(model) else Labels()
 
-    async def answer(self, rpc: str, context: Context, labels: Labels, work: Awaitable[Response]) -> Response:
+    async def answer(self, rpc: str, context: Context, labels: Labels, work: Awaitable[Response]) -> Response:  # noqa: RET503 (abort raises)
         """Await `work`; a RequestError becomes its status, anything else INTERNAL with the detail in the log."""
+        # A refusal is counted before it is sent: whoever has it finds it on the page.
         async with self._measured(rpc, context, labels) as outcome:
             try:
                 return await work
             except RequestError as error:
                 outcome.code = STATUS[type(error)]
+                details, trailers = str(error), trailing_metadata(error)
                 if reason := REJECTED.get(type(error)):
                     self._metrics.rejected.labels(labels.model, reason).inc()
-                await context.abort(outcome.code, str(error), trailing_metadata(error))
             except Exception:
                 outcome.code = grpc.StatusCode.INTERNAL
+                details, trailers = "internal error; the server's log has the detail", ()
                 logger.exception("%s failed", rpc)
-                await context.abort(outcome.code, "internal error; the server's log has the detail")
+        await context.abort(outcome.code, details, trailers)
 
     @asynccontextmanager
     async def _measured(self, rpc: str, context: Context, labels: Labels) -> "AsyncIterator[_Outcome]":

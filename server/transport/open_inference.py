@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from numpy.typing import NDArray
 
-from server.errors import InvalidRequest, ModelNotFound, NotReady
+from server.errors import Draining, InvalidRequest, ModelNotFound, NotReady
 from server.pb import open_inference_pb2 as pb
 from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from server.predictor import FieldNames, Predictor
@@ -39,10 +39,10 @@ class OpenInference(GRPCInferenceServiceServicer):
         return pb.ServerReadyResponse(ready=self._predictor.ready)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:  # noqa: ARG002 (always OK)
-        """Whether the model answers; an unknown one does not."""
+        """Whether the model answers; an unknown one does not, and none does while the server drains."""
         try:
             self._predictor.resolve(request.name, request.version)
-        except (ModelNotFound, NotReady):
+        except (ModelNotFound, NotReady, Draining):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
 

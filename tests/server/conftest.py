@@ -35,12 +35,17 @@ def covariates(oracles: dict[str, Oracle]) -> Oracle:
 
 
 @pytest.fixture
+def last(oracles: dict[str, Oracle]) -> Oracle:
+    return oracles["last"]
+
+
+@pytest.fixture
 def generator() -> np.random.Generator:
     return np.random.default_rng(11)
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(models: Path) -> AsyncIterator[Running]:
-    """A server with every model loaded, no reference."""
+    """A server with every model loaded, no reference, shared by a module, which runs on one loop."""
     async with serving(models) as running:
         yield running

@@ -53,7 +53,12 @@ def eventually_sync(condition: Callable[[], object], what: str) -> None:
 
 def make_config(models: Path, **options: object) -> Config:
     """A server's options: free ports, no reference, and whatever the test names."""
-    defaults: dict[str, object] = {"grpc": "127.0.0.1:0", "metrics": "127.0.0.1:0", "reference": "off", "provider": "cpu"}
+    defaults: dict[str, object] = {
+        "grpc": "127.0.0.1:0",
+        "metrics": "127.0.0.1:0",
+        "reference": "off",
+        "provider": "cpu",
+    }
     flags = {"models": models} | defaults | options
     return parse([f"--{name.replace('_', '-')}={value}" for name, value in flags.items()], {})
 
@@ -116,7 +121,7 @@ async def refusal(call: Awaitable[object]) -> Refusal:
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
-        return Refusal(error.code(), error.details() or "", dict(error.trailing_metadata()))  # type: ignore[arg-type]
+        return Refusal(error.code(), error.details() or "", dict(error.trailing_metadata()))
     raise AssertionError(f"the call was answered: {answer!r}")
 
 
@@ -126,6 +131,13 @@ class Running:
 
     server: Server
     channel: grpc.aio.Channel
+    _stopping: asyncio.Task[None] | None = None
+
+    async def stop(self) -> None:
+        """Stop the server, once; whoever asks waits for the end."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self.server.stop())
+        await asyncio.shield(self._stopping)
 
     @property
     def next_value(self) -> Any:
@@ -141,7 +153,8 @@ class Running:
 
     async def health_status(self, service: str = "") -> str:
         reply = await self.health.Check(health_pb2.HealthCheckRequest(service=service))
-        return health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
+        name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
+        return name
 
     async def predict(
         self,
@@ -150,10 +163,10 @@ class Running:
         *,
         horizon: int = 0,
         future: NDArray[np.float32] | None = None,
-        timeout: float | None = LIMIT_SECONDS,
+        timeout_seconds: float = LIMIT_SECONDS,
     ) -> NDArray[np.float32]:
         request = predict_request(model, windows, horizon=horizon, future=future)
-        return to_numpy((await self.next_value.Predict(request, timeout=timeout)).predictions)
+        return to_numpy((await self.next_value.Predict(request, timeout=timeout_seconds)).predictions)
 
     def sample(self, name: str, **labels: str) -> float:
         """A value of the metrics page; 0 if it has none."""
@@ -183,11 +196,12 @@ async def started(models: Path, **options: object) -> AsyncIterator[Running]:
     """A server on this loop, its ports open; its models may still be loading."""
     server = Server(make_config(models, **options))
     await server.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            yield Running(server, channel)
-    finally:
-        await server.stop()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        running = Running(server, channel)
+        try:
+            yield running
+        finally:
+            await running.stop()
 
 
 @asynccontextmanager
@@ -225,7 +239,7 @@ class HeldSession(StandIn):
 class FailingSession(StandIn):
     """Raises instead of running."""
 
-    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ARG002 (the interface)
         raise RuntimeError("the secret detail")
 
 
@@ -288,7 +302,7 @@ class ServerProcess:
 
     def page(self) -> str:
         """The metrics page."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=LIMIT_SECONDS) as reply:  # noqa: S310 (our own)
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=LIMIT_SECONDS) as reply:
             text: str = reply.read().decode()
         return text
 
@@ -305,9 +319,7 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(
-    models: Path, *options: str, environ: Mapping[str, str] | None = None
-) -> Iterator[ServerProcess]:
+def server_process(models: Path, *options: str, environ: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
     """A server process on free ports, killed in the end if it still runs."""
     ports = ["--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--provider", "cpu"]
     process = ServerProcess("--models", str(models), *ports, *options, environ=environ)

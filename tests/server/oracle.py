@@ -99,8 +99,9 @@ class Oracle:
         for k in range(horizon):
             predictions.append(self.next(windows))
             if k + 1 < horizon:
-                parts = [predictions[-1]] if future_NHF is None else [predictions[-1], future_NHF[:, k]]
-                row = np.concatenate(parts, axis=1)
+                row = predictions[-1]
+                if future_NHF is not None:
+                    row = np.concatenate((row, future_NHF[:, k].astype(np.float64)), axis=1)
                 windows = np.concatenate((windows[:, 1:], row[:, None]), axis=1)
         return np.concatenate(predictions, axis=1)
 

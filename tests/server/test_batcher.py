@@ -26,7 +26,8 @@ WINDOW = 4
 def following(windows_BTF: Windows) -> Windows:
     """A prediction [B, 1] that no other window of the test shares."""
     weights = np.arange(1, windows_BTF[0].size + 1, dtype=np.float64).reshape(windows_BTF.shape[1:])
-    return np.tanh((windows_BTF * weights).sum(axis=(1, 2), dtype=np.float64) / 100)[:, None].astype(np.float32)
+    sums_B = (windows_BTF * weights).sum(axis=(1, 2), dtype=np.float64)
+    return np.asarray(np.tanh(sums_B / 100)[:, None], np.float32)
 
 
 def slid(windows_NTF: Windows, horizon: int, future_NHF: Windows | None = None) -> Windows:

@@ -91,7 +91,7 @@ def test_a_misspelt_variable_stops_start_up(misspelt: str, meant: str) -> None:
 
 
 def test_a_variable_like_none_is_named() -> None:
-    with pytest.raises(StartupError, match="NEXTVALUE_XYZZY names no option$"):
+    with pytest.raises(StartupError, match=r"NEXTVALUE_XYZZY names no option$"):
         parse(NO_MODELS, {"NEXTVALUE_XYZZY": "1"})
 
 
@@ -131,7 +131,7 @@ def test_an_unparsable_variable_names_itself_and_its_value(option: str, text: st
     with pytest.raises(StartupError) as caught:
         parse(base(option), {variable(option): text})
     assert variable(option) in str(caught.value)
-    assert (repr(text) if not text else text) in str(caught.value)
+    assert (text or repr(text)) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -140,7 +140,7 @@ def test_an_unparsable_flag_names_itself_and_its_value(option: str, text: str) -
     with pytest.raises(StartupError) as caught:
         parse([*base(option), f"--{option}={text}"], {})
     assert f"--{option}" in str(caught.value)
-    assert (repr(text) if not text else text) in str(caught.value)
+    assert (text or repr(text)) in str(caught.value)
 
 
 def test_an_unparsable_variable_stops_start_up_even_below_a_flag() -> None:

@@ -29,7 +29,7 @@ def test_auto_is_the_cpu_where_there_is_no_cuda() -> None:
 
 @without_cuda
 def test_cuda_demanded_in_vain_is_one_line() -> None:
-    with pytest.raises(StartupError, match="^provider is 'cuda' but CUDA cannot be had: ") as caught:
+    with pytest.raises(StartupError, match=r"^provider is 'cuda' but CUDA cannot be had: ") as caught:
         choose_provider("cuda")
     assert "\n" not in str(caught.value)
 
@@ -47,7 +47,7 @@ class FakeDriver:
     def __init__(self, *, status: int, num_devices: int) -> None:
         self.status, self.num_devices = status, num_devices
 
-    def cuInit(self, flags: int) -> int:  # noqa: N802 (NVIDIA's name)
+    def cuInit(self, _: int) -> int:  # noqa: N802 (NVIDIA's name)
         return self.status
 
     def cuDeviceGetCount(self, count: object) -> int:  # noqa: N802 (NVIDIA's name)
@@ -64,7 +64,7 @@ class FakeDriver:
 )
 def test_a_driver_without_a_device(monkeypatch: pytest.MonkeyPatch, driver: FakeDriver, said: str) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: driver)
     assert choose_provider("auto").name == CPU
     with pytest.raises(StartupError, match=said):
         choose_provider("cuda")
@@ -74,13 +74,13 @@ def test_a_driver_without_a_device(monkeypatch: pytest.MonkeyPatch, driver: Fake
 def test_with_a_device_tf32_is_off(monkeypatch: pytest.MonkeyPatch, choice: str, exclusive: bool) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(ort, "preload_dlls", lambda: None)
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeDriver(status=0, num_devices=1))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeDriver(status=0, num_devices=1))
     assert choose_provider(choice) == Provider(CUDA, {"use_tf32": 0}, exclusive=exclusive)  # type: ignore[arg-type]
 
 
 @without_cuda
 def test_a_session_that_did_not_get_its_provider_is_refused(models: Path) -> None:
-    """onnxruntime itself would warn and go on with the CPU."""
+    """Left to itself, onnxruntime would warn and go on with the CPU."""
     artifact = Artifact(models / "demo" / "1")
     with pytest.raises(ArtifactError, match=r"^window\.onnx: onnxruntime cannot load it"):
         load_session(artifact.manifest, "window", artifact.read("window.onnx"), Provider(CUDA, {}, exclusive=True))

@@ -151,7 +151,7 @@ class Queue(RuleBasedStateMachine):
         self.counts()
 
 
-class TestQueue(Queue.TestCase):  # type: ignore[misc]  # made by hypothesis
+class TestQueue(Queue.TestCase):  # type: ignore[valid-type, misc]  # made by hypothesis
     settings: ClassVar[settings] = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 

@@ -57,7 +57,9 @@ def zeros(*shape: int) -> NDArray[np.float32]:
     return np.zeros(shape, np.float32)
 
 
-@pytest.mark.parametrize(("manifest", "shape"), [(ONE, (2, 4)), (ONE, (2, 4, 1)), (THREE, (2, 4, 3)), (THREE, (1, 4, 3))])
+@pytest.mark.parametrize(
+    ("manifest", "shape"), [(ONE, (2, 4)), (ONE, (2, 4, 1)), (THREE, (2, 4, 3)), (THREE, (1, 4, 3))]
+)
 def test_good_windows(manifest: Manifest, shape: tuple[int, ...]) -> None:
     assert check_windows("windows", zeros(*shape), manifest).shape == (shape[0], WINDOW, len(manifest.features))
 
@@ -104,15 +106,13 @@ def test_windows_are_an_array_or_an_invalid_request(windows: NDArray[np.float32]
     manifest = make_manifest(*features)
     right_shape = windows.shape[1:] in [(WINDOW, len(features)), *([(WINDOW,)] if len(features) == 1 else [])]
     good = bool(right_shape and len(windows) and np.isfinite(windows).all())
-    try:
-        checked = check_windows("windows", windows, manifest)
-    except InvalidRequest as error:
-        assert not good
-        assert str(error).startswith("windows")
-    else:
-        assert good
-        assert checked.shape == (len(windows), WINDOW, len(features))
-        assert checked.ravel().tolist() == windows.ravel().tolist()
+    if not good:
+        with pytest.raises(InvalidRequest, match=r"^windows"):
+            check_windows("windows", windows, manifest)
+        return
+    checked = check_windows("windows", windows, manifest)
+    assert checked.shape == (len(windows), WINDOW, len(features))
+    assert checked.ravel().tolist() == windows.ravel().tolist()
 
 
 @given(values=arrays.arrays(np.float32, arrays.array_shapes(max_dims=3, max_side=4)))

@@ -151,9 +151,9 @@ def broken(frame: Frame) -> Frame:
     [
         down,
         broken,
-        lambda frame: Frame({"type": "error", "message": "no such model"}, {}),
-        lambda frame: Frame({"type": "result"}, {}),
-        lambda frame: Frame({"type": "result"}, {"next": np.zeros((99, 1))}),
+        lambda _: Frame({"type": "error", "message": "no such model"}, {}),
+        lambda _: Frame({"type": "result"}, {}),
+        lambda _: Frame({"type": "result"}, {"next": np.zeros((99, 1))}),
     ],
     ids=["down", "broken", "error", "empty", "shape"],
 )
@@ -195,7 +195,7 @@ def test_a_share_is_checked(
     with bench(demo, share=share) as b:
         for _ in range(1000):
             b.offer(demo.random_windows(generator, 1))
-        eventually_sync(lambda: b.monitor._queue.empty(), "all checks")
+        eventually_sync(b.monitor._queue.empty, "all checks")
         b.monitor.close()
         # Ten standard deviations of a fair draw.
         assert abs(len(b.link.asked) - 1000 * share) <= 10 * (1000 * share * (1 - share)) ** 0.5

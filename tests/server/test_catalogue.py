@@ -1,0 +1,110 @@
+"""What the server says about itself: models, metadata, health, reflection."""
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from nextvalue.v1 import nextvalue_pb2 as pb
+from server.pb import open_inference_pb2 as oip
+from server.transport.open_inference import SERVER_VERSION
+from tests.server.harness import Running, refusal
+from tests.server.oracle import Oracle
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_list_models(running: Running) -> None:
+    reply = await running.next_value.ListModels(pb.ListModelsRequest())
+    assert [model.name for model in reply.models] == ["covariates", "demo", "last"]
+    for model in reply.models:
+        assert model.default_version == 1
+        (version,) = model.versions
+        assert (version.version, version.state, version.reason) == (1, pb.ModelVersion.STATE_SERVING, "")
+    assert running.requests("ListModels", "OK", "") == 1
+
+
+async def test_get_model(running: Running) -> None:
+    before = running.requests("GetModel", "OK", "covariates")
+    model = await running.next_value.GetModel(pb.GetModelRequest(model="covariates"))
+    assert model.versions[0].description == pb.ModelDescription(
+        cell="gru",
+        hidden_size=6,
+        num_layers=2,
+        window=4,
+        features=["load", "temperature", "holiday"],
+        transform="standardize",
+        max_horizon=1024,
+        stateful=True,
+        provider="CPUExecutionProvider",
+    )
+    assert running.requests("GetModel", "OK", "covariates") == before + 1
+
+
+async def test_a_model_without_a_step_graph_says_so(running: Running) -> None:
+    model = await running.next_value.GetModel(pb.GetModelRequest(model="last"))
+    assert not model.versions[0].description.stateful
+
+
+async def test_model_metadata(running: Running, oracles: dict[str, Oracle]) -> None:
+    for name, oracle in oracles.items():
+        reply = await running.inference.ModelMetadata(oip.ModelMetadataRequest(name=name))
+        assert (reply.name, list(reply.versions), reply.platform) == (name, ["1"], "onnxruntime_onnx")
+        (window,), (output,) = reply.inputs, reply.outputs
+        assert (window.name, window.datatype) == ("window", "FP32")
+        assert list(window.shape) == [-1, oracle.window, oracle.num_features]
+        assert (output.name, output.datatype, list(output.shape)) == ("next", "FP32", [-1, 1])
+
+
+async def test_server_metadata_live_and_ready(running: Running) -> None:
+    metadata = await running.inference.ServerMetadata(oip.ServerMetadataRequest())
+    assert (metadata.name, metadata.version) == ("nextvalue", SERVER_VERSION)
+    assert (await running.inference.ServerLive(oip.ServerLiveRequest())).live
+    assert (await running.inference.ServerReady(oip.ServerReadyRequest())).ready
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "ready"), [("demo", "", True), ("demo", "1", True), ("demo", "2", False), ("nobody", "", False)]
+)
+async def test_model_ready(running: Running, name: str, version: str, ready: bool) -> None:
+    """An unknown model is not ready, and that is an answer, not an error."""
+    reply = await running.inference.ModelReady(oip.ModelReadyRequest(name=name, version=version))
+    assert reply.ready is ready
+
+
+@pytest.mark.parametrize("service", ["", "readiness", "liveness"])
+async def test_health(running: Running, service: str) -> None:
+    assert await running.health_status(service) == "SERVING"
+    watch = running.health.Watch(health_pb2.HealthCheckRequest(service=service))
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    watch.cancel()
+
+
+async def test_health_of_a_service_nobody_has(running: Running) -> None:
+    refused = await refusal(running.health.Check(health_pb2.HealthCheckRequest(service="nobody")))
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_reflection_lists_every_service(running: Running) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(running.channel)
+    call = stub.ServerReflectionInfo()
+    await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    listed = (await call.read()).list_services_response.service
+    await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol="nextvalue.v1.NextValue"))
+    described = (await call.read()).file_descriptor_response.file_descriptor_proto
+    call.cancel()
+    assert {service.name for service in listed} == {
+        "nextvalue.v1.NextValue",
+        "inference.GRPCInferenceService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    assert any(b"PredictRequest" in file for file in described)
+
+
+async def test_the_page_says_what_is_served_where(running: Running, oracles: dict[str, Oracle]) -> None:
+    for name, oracle in oracles.items():
+        provider = {"provider": "CPUExecutionProvider"}
+        where = {"model": name, "version": "1"}
+        assert running.sample("nextvalue_model_info", cell=oracle.manifest.cell, **where, **provider) == 1
+        assert running.sample("nextvalue_graph_nodes", **where, **provider) > 0
