@@ -25,11 +25,12 @@ from server.pb import open_inference_pb2, open_inference_pb2_grpc
 from server.predictor import Predictor
 from server.provider import choose_provider
 from server.repository import Repository, State, Version
-from server.scheduler import Scheduler, Slice
+from server.scheduler import Scheduler
 from server.transport.calls import Calls
 from server.transport.health import Health
 from server.transport.nextvalue import NextValue
 from server.transport.open_inference import OpenInference
+from server.transport.status import REJECTED
 
 logger = logging.getLogger("nextvalue")
 
@@ -38,8 +39,10 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # What load balancers and probes ask for; liveness is another question.
 READINESS = ("", "readiness")
 LIVENESS = "liveness"
-# For streams without an end (health watches) once all admitted work is done, seconds.
-_STREAM_GRACE_SECONDS = 0.2
+# Of a reply, beside its predictions: names and numbers.
+REPLY_OVERHEAD_BYTES = 4096
+# Health watches have no end of their own; so long after the last change they get one.
+_WATCH_GRACE_SECONDS = 0.1
 
 
 class Server:
@@ -50,7 +53,11 @@ class Server:
         self.config = config
         self.metrics = Metrics(CollectorRegistry())
         self.repository = Repository(config.models, choose_provider(config.provider))
-        self.predictor = Predictor(self.repository, max_horizon=config.max_horizon)
+        self.predictor = Predictor(
+            self.repository,
+            max_horizon=config.max_horizon,
+            max_reply_bytes=(config.max_message_mib << 20) - REPLY_OVERHEAD_BYTES,
+        )
         self.parity = self._parity_monitor()
         self.grpc_port = 0
         self.metrics_port = 0
@@ -165,9 +172,9 @@ class Server:
         assert manifest is not None
         parity = self.parity
 
-        def observe(piece: Slice, next_B1: NDArray[np.float32]) -> None:
+        def observe(windows_BTF: NDArray[np.float32], next_B1: NDArray[np.float32]) -> None:
             if parity is not None:
-                parity.offer(manifest, piece.windows(), next_B1)
+                parity.offer(manifest, windows_BTF, next_B1)
 
         version.batcher = Batcher(
             engine.window,
@@ -182,6 +189,12 @@ class Server:
         self.metrics.model_info.labels(version.model, number, manifest.cell, engine.provider.name).set(1)
         for provider, count in engine.nodes_by_provider().items():
             self.metrics.graph_nodes.labels(version.model, number, provider).set(count)
+        # Born at 0, or the first of each would be no increase to Prometheus.
+        if parity is not None:
+            for result in ("match", "mismatch", "dropped"):
+                self.metrics.parity_checks.labels(version.model, number, result)
+        for reason in REJECTED.values():
+            self.metrics.rejected.labels(version.model, reason)
         version.state = State.SERVING
 
     async def loaded(self) -> None:
@@ -191,11 +204,13 @@ class Server:
 
     async def stop(self) -> None:
         """NOT_SERVING, refuse new work, finish what was admitted (within drain_seconds), end."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self.config.drain_seconds
         self._stopping = True
         self.repository.cancel()
         await self._set_health(READINESS, _NOT_SERVING)
         try:
-            async with asyncio.timeout(self.config.drain_seconds):
+            async with asyncio.timeout_at(give_up):
                 await self.predictor.drain()
         except TimeoutError:
             logger.warning("not drained within %g s; what is left is failed", self.config.drain_seconds)
@@ -205,11 +220,12 @@ class Server:
                     version.batcher.close()
         if self._grpc is not None:
             # By then the watchers have been told of the last change.
-            asyncio.get_running_loop().call_later(_STREAM_GRACE_SECONDS / 2, self._health.end_watches)
-            await self._grpc.stop(_STREAM_GRACE_SECONDS)
+            loop.call_later(_WATCH_GRACE_SECONDS, self._health.end_watches)
+            # Answers that are made still have to reach their callers; it returns as soon as all have.
+            await self._grpc.stop(max(give_up - loop.time(), 2 * _WATCH_GRACE_SECONDS))
         if self._loading is not None:
             await self._loading
         if self.parity is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self.parity.close)
+            await loop.run_in_executor(None, self.parity.close)
         self._close_metrics()
         logger.info("stopped")

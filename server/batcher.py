@@ -15,15 +15,15 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from server.errors import DeadlinePassed, Draining, InvalidRequest, QueueFull, RunFailed
+from server.errors import DeadlinePassed, Draining, NotFinite, QueueFull, RunFailed
 from server.metrics import ModelMetrics
 from server.scheduler import Batch, Entry, Scheduler, Slice
 
 logger = logging.getLogger("nextvalue.batcher")
 
 RunWindows = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-# Called on the loop after each run with every slice and its predictions; must not block.
-Observe = Callable[[Slice, NDArray[np.float32]], None]
+# Called on the loop after each run with its windows [B, T, F] and predictions [B, 1]; must not block.
+Observe = Callable[[NDArray[np.float32], NDArray[np.float32]], None]
 
 MIN_PUSHBACK_MS, MAX_PUSHBACK_MS = 1, 1000
 
@@ -35,6 +35,15 @@ class Answer:
     predictions_NH: NDArray[np.float32]
     queue_seconds: float
     run_seconds: float
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one run of the engine took and gave, and its seconds."""
+
+    windows_BTF: NDArray[np.float32]
+    next_B1: NDArray[np.float32]
+    seconds: float
 
 
 class _Waiting:
@@ -80,7 +89,7 @@ class Batcher:
     ) -> Answer:
         """Predict `horizon` values after each window; `deadline` is on the loop's clock, seconds.
 
-        Raises QueueFull, Draining, DeadlinePassed, InvalidRequest (the prediction overflows) or RunFailed.
+        Raises QueueFull, Draining, DeadlinePassed, or RunFailed (NotFinite where the prediction is no number).
         Cancelling the caller gives its place up without a trace in the others' answers.
         """
         if self._draining:
@@ -104,7 +113,7 @@ class Batcher:
         try:
             return await waiting.reply
         finally:
-            entry.closed = True
+            self._scheduler.close(entry)
             self._waiting.pop(entry, None)
 
     def _pushback_ms(self) -> int:
@@ -136,20 +145,20 @@ class Batcher:
         future = self._engine_thread.submit(self._run_batch, batch)
         future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._finish, batch, done))
 
-    def _run_batch(self, batch: Batch) -> tuple[list[NDArray[np.float32]], float]:
-        """On the engine thread: one run for the batch, cut up again by slice, and its seconds."""
+    def _run_batch(self, batch: Batch) -> "_Run":
+        """On the engine thread: one run for the whole batch."""
         started = perf_counter()
         pieces = [piece.windows() for piece in batch.slices]
-        joined = np.ascontiguousarray(pieces[0]) if len(pieces) == 1 else np.concatenate(pieces)
-        next_B1 = self._run(joined)
-        if next_B1.shape != (len(joined), 1):
+        windows_BTF = np.ascontiguousarray(pieces[0]) if len(pieces) == 1 else np.concatenate(pieces)
+        next_B1 = self._run(windows_BTF)
+        if next_B1.shape != (len(windows_BTF), 1):
             # numpy would broadcast or cut it, and callers would get their neighbours' answers.
-            raise ValueError(f"the engine answered {list(next_B1.shape)} for {len(joined)} windows. This is a bug.")
-        seconds = perf_counter() - started
-        bounds = np.cumsum([len(piece) for piece in pieces])[:-1]
-        return np.split(next_B1, bounds), seconds
+            raise ValueError(
+                f"the engine answered {list(next_B1.shape)} for {len(windows_BTF)} windows. This is a bug."
+            )
+        return _Run(windows_BTF, next_B1, perf_counter() - started)
 
-    def _finish(self, batch: Batch, done: "Future[tuple[list[NDArray[np.float32]], float]]") -> None:
+    def _finish(self, batch: Batch, done: "Future[_Run]") -> None:
         """Hand out the results and start the next run."""
         self._busy = False
         error = done.exception()
@@ -158,26 +167,28 @@ class Batcher:
             for piece in batch.slices:
                 self._fail(piece.entry, RunFailed("the engine failed; the server's log has the detail"))
         else:
-            results, seconds = done.result()
-            self._metrics.run_seconds.observe(seconds)
-            self._metrics.batch_windows.observe(batch.num_windows)
-            self._seconds_per_window += 0.2 * (seconds / batch.num_windows - self._seconds_per_window)
-            self._hand_out(batch.slices, results, seconds)
+            run = done.result()
+            self._metrics.run_seconds.observe(run.seconds)
+            self._metrics.batch_windows.observe(len(run.windows_BTF))
+            self._seconds_per_window += 0.2 * (run.seconds / len(run.windows_BTF) - self._seconds_per_window)
+            self._hand_out(batch.slices, run)
+            self._show(run)
         self._start()
 
-    def _hand_out(self, slices: Sequence[Slice], results: Sequence[NDArray[np.float32]], seconds: float) -> None:
+    def _hand_out(self, slices: Sequence[Slice], run: "_Run") -> None:
         now = asyncio.get_running_loop().time()
-        # In reverse, so that entries with steps to go are put back in the order they had.
-        for piece, next_B1 in zip(reversed(slices), reversed(results), strict=True):
+        start = 0
+        for piece in slices:
+            next_B1 = run.next_B1[start : start + piece.num_windows]
+            start += piece.num_windows
             entry = piece.entry
             waiting = self._waiting.get(entry)
             if waiting is None or entry.closed:
                 continue
-            self._show(piece, next_B1)
-            waiting.run_seconds += seconds
-            if not np.isfinite(next_B1).all():
-                row = piece.start + int(np.flatnonzero(~np.isfinite(next_B1[:, 0]))[0])
-                self._fail(entry, InvalidRequest(f"windows[{row}]", "too large", "its prediction overflows float32"))
+            waiting.run_seconds += run.seconds
+            finite = np.isfinite(next_B1[:, 0])
+            if not finite.all():
+                self._fail(entry, NotFinite(piece.start + int(finite.argmin())))
                 continue
             step = entry.step
             entry.accept(piece.start, piece.stop, next_B1)
@@ -187,16 +198,16 @@ class Batcher:
                     waiting.reply.set_result(Answer(entry.predictions_NH, waiting.queue_seconds, waiting.run_seconds))
             elif entry.step > step:
                 entry.enqueued = now
-                self._scheduler.put_back(entry)
+                self._scheduler.admit(entry)
 
-    def _show(self, piece: Slice, next_B1: NDArray[np.float32]) -> None:
+    def _show(self, run: "_Run") -> None:
         try:
-            self._observe(piece, next_B1)
+            self._observe(run.windows_BTF, run.next_B1)
         except Exception:
             logger.exception("the observer of model %s failed", self._name)
 
     def _fail(self, entry: Entry, error: Exception) -> None:
-        entry.closed = True
+        self._scheduler.close(entry)
         waiting = self._waiting.get(entry)
         if waiting is not None and not waiting.reply.done():
             waiting.reply.set_exception(error)

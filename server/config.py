@@ -36,6 +36,7 @@ class Config:
     max_horizon: int
     max_message_mib: int
     drain_seconds: float
+    workers: int
     log_level: str
 
 
@@ -73,6 +74,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("max-horizon", _integer(1, 100_000), "1024", "largest horizon of a call")
     option("max-message-mib", _integer(1, 2047), "64", "largest gRPC message, MiB")
     option("drain-seconds", _number(0, 3600), "30", "at SIGTERM, how long admitted work may take to finish")
+    option("workers", _integer(1, 1), "1", "serving processes; 1 is all this version has")
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
 
     known = {field.name.upper() for field in fields(Config)}
@@ -134,7 +136,7 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text} is not {low if low == high else f'from {low} to {high}'}")
         return value
 
     return parse_value

@@ -3,14 +3,18 @@
 ServerError
 ├── StartupError        the process cannot start: one line, exit status 1
 └── RequestError        one call fails, the others do not notice
-├── InvalidRequest  a field is wrong: names field, value and limit
-├── ModelNotFound   no such model or version
-├── QueueFull       shed at once; says when to come back
-├── DeadlinePassed  the caller's time ran out while queued
-├── NotReady        the first scan is not done
-├── Draining        the server is going away
-└── RunFailed       the engine raised: ours
+    ├── InvalidRequest  a field is wrong: names field, value and limit
+    ├── ModelNotFound   no such model or version
+    ├── QueueFull       shed at once; says when to come back
+    ├── DeadlinePassed  the caller's time ran out while queued
+    ├── NotReady        the first scan is not done
+    ├── Draining        the server is going away
+    └── RunFailed       the engine raised: ours
+        └── NotFinite   or predicted what is no number; says for which window
 """
+
+# Characters of a caller's own text that a message repeats.
+MAX_SHOWN = 100
 
 
 class ServerError(Exception):
@@ -59,3 +63,16 @@ class Draining(RequestError):
 
 class RunFailed(RequestError):
     """The engine raised. The detail is in the log."""
+
+
+class NotFinite(RunFailed):
+    """The prediction for one window of the call is NaN or infinite."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"the prediction for window {row} is not a finite number")
+        self.row = row
+
+
+def shown(text: str) -> str:
+    """A caller's text as a message may repeat it: quoted, and cut where it is long (trailers are bounded)."""
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")

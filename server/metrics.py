@@ -78,7 +78,7 @@ class Metrics:
         )
         self.rejected = Counter(
             "nextvalue_rejected_total",
-            "Calls turned away before a run: queue_full, deadline, draining, not_ready.",
+            "Calls that were not answered: queue_full, deadline, draining, not_ready.",
             ["model", "reason"],
             registry=registry,
         )

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.batcher import Answer
-from server.errors import Draining
+from server.errors import Draining, NotFinite
 from server.repository import Repository, Served
-from server.validation import check_future, check_horizon, check_windows
+from server.validation import check_future, check_horizon, check_not_extreme, check_reply_size, check_windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,10 @@ class FieldNames:
 class Predictor:
     """Answers prediction requests from the repository's models."""
 
-    def __init__(self, repository: Repository, *, max_horizon: int) -> None:
+    def __init__(self, repository: Repository, *, max_horizon: int, max_reply_bytes: int) -> None:
         self.repository = repository
         self.max_horizon = max_horizon
+        self._max_reply_bytes = max_reply_bytes
         self._draining = False
 
     @property
@@ -56,8 +57,13 @@ class Predictor:
         """
         windows_NTF = check_windows(fields.windows, windows, served.manifest)
         check_horizon(fields.horizon, horizon, self.max_horizon)
+        check_reply_size(fields.horizon, len(windows_NTF), horizon, self._max_reply_bytes)
         future_NHF = check_future(fields.future, future, served.manifest, len(windows_NTF), horizon)
-        return await served.batcher.predict(windows_NTF, horizon=horizon, future_NHF=future_NHF, deadline=deadline)
+        try:
+            return await served.batcher.predict(windows_NTF, horizon=horizon, future_NHF=future_NHF, deadline=deadline)
+        except NotFinite as error:
+            check_not_extreme(fields.windows, windows_NTF, error.row)
+            raise
 
     async def drain(self) -> None:
         """Refuse new work; return when everything admitted has been answered."""

@@ -12,7 +12,7 @@ from export.artifact.folder import Artifact
 from export.artifact.manifest import Manifest, is_model_name
 from server.batcher import Batcher
 from server.engine import Engine
-from server.errors import ModelNotFound, NotReady, StartupError
+from server.errors import ModelNotFound, NotReady, StartupError, shown
 from server.gate import load_engine
 from server.provider import Provider
 
@@ -77,6 +77,8 @@ class Repository:
             raise StartupError(f"models is {str(path)!r}; there is no such folder")
         self.path = path
         self.provider = provider
+        # All names are known; and all that can be served is.
+        self.listed = False
         self.scanned = False
         self._models: dict[str, Model] = {}
         self._cancelled = False
@@ -90,9 +92,14 @@ class Repository:
             if not is_model_name(entry.name):
                 logger.warning("%s: not a model's name; passed over", entry)
                 continue
-            numbers = sorted(folder.versions(entry), reverse=True)
+            try:
+                numbers = sorted(folder.versions(entry), reverse=True)
+            except OSError as error:
+                logger.error("%s: cannot be read: %s", entry, error.strerror)  # noqa: TRY400 (the reason says all)
+                continue
             found[entry.name] = Model(entry.name, [Version(entry.name, number) for number in numbers])
         self._models = found
+        self.listed = True
 
     def load(self, activate: Callable[[Version], None]) -> None:
         """Load every model's newest good version, calling `activate` for it once its gate has passed.
@@ -104,10 +111,8 @@ class Repository:
             for version in model.versions:
                 if self._cancelled:
                     return
-                self._load_version(version, served=chosen)
-                if version.engine is not None:
+                if self._load_version(version, served=chosen, activate=activate):
                     chosen = version
-                    activate(version)
             if chosen is None:
                 logger.error("model %s: no version can be served", model.name)
         self.scanned = True
@@ -116,16 +121,18 @@ class Repository:
         """Let a load in progress end after the version it is at."""
         self._cancelled = True
 
-    def _load_version(self, version: Version, *, served: Version | None) -> None:
+    def _load_version(self, version: Version, *, served: Version | None, activate: Callable[[Version], None]) -> bool:
+        """Whether it now serves."""
         where = self.path / version.model / str(version.number)
         try:
             artifact = Artifact(where)
             version.manifest = artifact.manifest
             if served is not None:
-                version.state = State.STANDBY
                 version.reason = f"version {served.number} is newer and serves"
-                return
+                version.state = State.STANDBY
+                return False
             version.engine, worst = load_engine(artifact, self.provider)
+            activate(version)
         except ArtifactError as error:
             self._quarantine(version, str(error))
         except Exception as error:
@@ -136,11 +143,14 @@ class Repository:
                 "%s: passed its gate on %s, worst error %.3g (%.2g of the limit)",
                 where, self.provider.name, worst.abs_error, worst.share_of_limit,
             )  # fmt: skip
+            return True
+        return False
 
     def _quarantine(self, version: Version, reason: str) -> None:
         logger.error("%s/%s/%d: not served: %s", self.path, version.model, version.number, reason)
-        version.state = State.FAILED
+        version.engine = version.batcher = None
         version.reason = reason
+        version.state = State.FAILED
 
     @property
     def ready(self) -> bool:
@@ -160,10 +170,10 @@ class Repository:
         try:
             return self._models[name]
         except KeyError:
-            if not self.scanned:
-                raise NotReady("models are still being loaded") from None
+            if not self.listed:
+                raise NotReady("the repository is still being read") from None
             known = ", ".join(list(self._models)[:10]) or "none"
-            raise ModelNotFound(f"model is {name!r}; the repository has: {known}") from None
+            raise ModelNotFound(f"model is {shown(name)}; the repository has: {known}") from None
 
     def resolve(self, name: str, version: str) -> Served:
         """The version that answers for a name and a version, "" meaning the newest good one.
@@ -174,8 +184,8 @@ class Repository:
         if version:
             chosen = next((one for one in model.versions if str(one.number) == version), None)
             if chosen is None:
-                known = ", ".join(str(one.number) for one in model.versions) or "none"
-                raise ModelNotFound(f"version is {version!r}; model {name!r} has versions: {known}")
+                known = ", ".join(str(one.number) for one in model.versions[:10]) or "none"
+                raise ModelNotFound(f"version is {shown(version)}; model {name!r} has versions: {known}")
         else:
             # One that is still loading may yet serve in place of a newer one that failed.
             loading = (one for one in model.versions if one.state is State.LOADING)

@@ -33,6 +33,8 @@ class Entry:
         self.deadline = deadline
         self.enqueued = enqueued
         self.closed = False
+        # How many of its windows are in the queue; kept by the scheduler.
+        self.queued_windows = 0
         self.step = 0
         self.predictions_NH = np.empty((self.num_windows, horizon), np.float32)
         # First window not yet taken in this step, and how many of this step came back.
@@ -116,43 +118,50 @@ class Scheduler:
 
     def can_admit(self, num_windows: int) -> bool:
         """Whether a call of `num_windows` fits. An empty queue takes any call, or a large one could never run."""
-        return not self._queue or self._queued_windows + num_windows <= self.max_queue_windows
+        return not self._queued_windows or self._queued_windows + num_windows <= self.max_queue_windows
 
     def admit(self, entry: Entry) -> None:
-        """Queue a call behind the others."""
+        """Queue a call behind the others; so, too, one that has more steps to go, or it would hold them all up."""
         self._queue.append(entry)
+        entry.queued_windows = entry.num_windows
         self._queued_windows += entry.num_windows
 
-    def put_back(self, entry: Entry) -> None:
-        """Queue a call that has more steps to go before the others: it came before them."""
-        self._queue.appendleft(entry)
-        self._queued_windows += entry.num_windows
+    def close(self, entry: Entry) -> None:
+        """Give up the place of a call whose caller has left or has its answer; closing twice is nothing."""
+        entry.closed = True
+        self._queued_windows -= entry.queued_windows
+        entry.queued_windows = 0
 
     def take(self, now: float) -> Batch:
-        """Remove the next run's windows. Entries whose caller left are skipped, late ones are handed back."""
+        """Remove the next run's windows. Entries whose caller left are skipped, late ones are closed and handed back.
+
+        A call that does not fit whole goes behind the others with what is left of it: nobody waits for more than
+        one run of a large call.
+        """
         batch = Batch()
         room = self.max_batch_windows
         while self._queue and room:
-            entry = self._queue[0]
-            if entry.closed or now >= entry.deadline:
-                self._queue.popleft()
-                self._queued_windows -= entry.num_windows - entry.cursor
-                if not entry.closed:
-                    batch.expired.append(entry)
+            entry = self._queue.popleft()
+            if entry.closed:
                 continue
-            count = min(room, entry.num_windows - entry.cursor)
+            if now >= entry.deadline:
+                self.close(entry)
+                batch.expired.append(entry)
+                continue
+            count = min(room, entry.queued_windows)
             batch.slices.append(Slice(entry, entry.cursor, entry.cursor + count))
             entry.cursor += count
-            room -= count
+            entry.queued_windows -= count
             self._queued_windows -= count
-            if entry.cursor == entry.num_windows:
-                self._queue.popleft()
+            room -= count
+            if entry.queued_windows:
+                self._queue.append(entry)
         return batch
 
     def drop_all(self) -> Iterator[Entry]:
         """Empty the queue, yielding every entry whose caller still waits."""
         while self._queue:
             entry = self._queue.popleft()
-            self._queued_windows -= entry.num_windows - entry.cursor
             if not entry.closed:
+                self.close(entry)
                 yield entry

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 from export.artifact.manifest import Manifest
 from server.errors import InvalidRequest
 
+# Beyond this, a model's own float32 arithmetic (differences, scales) may overflow on finite input.
+EXTREME = 1e30
+
 
 def check_windows(field: str, windows: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
     """Windows as [N, T, F]; [N, T] is taken where F is 1. Raises InvalidRequest."""
@@ -34,6 +37,22 @@ def check_horizon(field: str, horizon: int, max_horizon: int) -> int:
     if not 1 <= horizon <= max_horizon:
         raise InvalidRequest(field, horizon, f"it must be from 1 to {max_horizon}")
     return horizon
+
+
+def check_reply_size(field: str, num_windows: int, horizon: int, max_bytes: int) -> None:
+    """Raises InvalidRequest if the predictions [N, horizon] would not fit into a reply."""
+    size = 4 * num_windows * horizon
+    if size > max_bytes:
+        raise InvalidRequest(
+            field, horizon, f"for {num_windows} windows the reply would have {size} bytes, the limit is {max_bytes}"
+        )
+
+
+def check_not_extreme(field: str, windows_NTF: NDArray[np.float32], row: int) -> None:
+    """Raises InvalidRequest if window `row` is so large that float32 arithmetic on it may overflow."""
+    largest = float(np.abs(windows_NTF[row]).max())
+    if largest > EXTREME:
+        raise InvalidRequest(f"{field}[{row}]", f"as large as {largest:g}", "its prediction overflows float32")
 
 
 def check_future(

@@ -72,8 +72,9 @@ def _check(name: str, stated: File, size: int, sha256: str) -> None:
 def versions(model_folder: Path) -> Iterator[int]:
     """The versions present, in no order. Folders that are no positive integer (temporary ones, say) are passed over."""
     for entry in model_folder.iterdir():
-        if entry.is_dir() and entry.name.isascii() and entry.name.isdigit() and not entry.name.startswith("0"):
-            yield int(entry.name)
+        name = entry.name
+        if entry.is_dir() and name.isascii() and name.isdigit() and not name.startswith("0") and len(name) < 19:
+            yield int(name)
 
 
 def publish(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:

@@ -18,6 +18,10 @@ from export.artifact.frames import Frame, FrameError, receive, send
 logger = logging.getLogger("nextvalue.parity")
 
 
+# The longest wait before a reference that keeps dying is started again.
+MAX_RESTART_SECONDS = 10.0
+
+
 class LinkDown(Exception):
     """The reference did not answer; the link has been reset and the next call tries again."""
 
@@ -86,7 +90,8 @@ class SpawnedReference:
         self._joined = JoinedReference(self._path, timeout_seconds=timeout_seconds)
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = threading.Event()
-        self._starts = 0
+        # Since it last answered; the waits between them grow.
+        self._failed_starts = 0
 
     @property
     def pid(self) -> int | None:
@@ -97,10 +102,12 @@ class SpawnedReference:
         """Start the process if it is not there, then as JoinedReference; a process that does not answer is killed."""
         self._ensure_started()
         try:
-            return self._joined.call(frame)
+            reply = self._joined.call(frame)
         except LinkDown:
             self._kill()
             raise
+        self._failed_starts = 0
+        return reply
 
     def _ensure_started(self) -> None:
         if self._closed.is_set():
@@ -110,10 +117,9 @@ class SpawnedReference:
         if self._process is not None:
             logger.warning("reference process %d ended with status %s", self._process.pid, self._process.returncode)
             self._joined.close()
-        if self._starts:
-            # One that dies at once must not be started in a tight loop.
-            self._closed.wait(min(0.5 * 2 ** min(self._starts, 6), 10.0) if self._starts > 3 else 0.1)
-        self._starts += 1
+        # One that dies at once must not be started in a tight loop.
+        self._closed.wait(min(0.1 * 2**self._failed_starts, MAX_RESTART_SECONDS) if self._failed_starts else 0.0)
+        self._failed_starts += 1
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         command = [sys.executable, "-m", "export.reference", "--listen", f"unix:{self._path}"]

@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from nextvalue.v1.nextvalue_pb2 import FloatArray
 from server.errors import InvalidRequest
+from server.transport.packed import packed_floats, with_packed_floats
 
 MAX_DIMENSIONS = 8
 # Far above what a message can hold; beside an extent of 0, extents that numpy refuses would have no elements to miss.
@@ -35,12 +37,13 @@ def from_raw(field: str, data: bytes, shape: tuple[int, ...]) -> NDArray[np.floa
     return np.frombuffer(data, _LITTLE_ENDIAN).reshape(shape)
 
 
-def from_values(field: str, values: Sequence[float], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Packed values as an array. Raises InvalidRequest on a wrong count."""
+def from_values(field: str, message: Message, number: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The packed floats in field `number` of a message, as an array. Raises InvalidRequest on a wrong count."""
+    values = packed_floats(message, number)
     expected = math.prod(shape)
     if len(values) != expected:
         raise InvalidRequest(field, f"{len(values)} values", f"shape {list(shape)} has {expected}")
-    return np.array(values, np.float32).reshape(shape)
+    return values.reshape(shape)
 
 
 def from_message(field: str, message: FloatArray) -> NDArray[np.float32]:
@@ -50,7 +53,7 @@ def from_message(field: str, message: FloatArray) -> NDArray[np.float32]:
         raise InvalidRequest(field, "given as values and as raw_values", "exactly one of them may be filled")
     if message.raw_values:
         return from_raw(f"{field}.raw_values", message.raw_values, shape)
-    return from_values(f"{field}.values", message.values, shape)
+    return from_values(f"{field}.values", message, FloatArray.VALUES_FIELD_NUMBER, shape)
 
 
 def to_raw(array: NDArray[np.float32]) -> bytes:
@@ -62,4 +65,4 @@ def to_message(array: NDArray[np.float32], *, raw: bool) -> FloatArray:
     """A FloatArray, as raw bytes or as packed values."""
     if raw:
         return FloatArray(shape=array.shape, raw_values=to_raw(array))
-    return FloatArray(shape=array.shape, values=array.ravel().tolist())
+    return with_packed_floats(FloatArray(shape=array.shape), FloatArray.VALUES_FIELD_NUMBER, array)

@@ -18,6 +18,9 @@ from server.transport.status import REJECTED, STATUS, trailing_metadata
 
 logger = logging.getLogger("nextvalue.transport")
 
+# How much later than the caller a server may see a deadline.
+ROUNDING_SHARE, ROUNDING_SECONDS = 0.01, 0.005
+
 Context = ServicerContext[Any, Any]
 Response = TypeVar("Response")
 
@@ -61,12 +64,14 @@ class Calls:
     @asynccontextmanager
     async def _measured(self, rpc: str, context: Context, labels: Labels) -> "AsyncIterator[_Outcome]":
         started = perf_counter()
+        budget = remaining_seconds(context)
         outcome = _Outcome()
         try:
             yield outcome
         except asyncio.CancelledError:
             # gRPC cancels the handler when the caller leaves and when its deadline passes.
-            if remaining_seconds(context) <= 0:
+            # A deadline travels rounded up, by as much as a hundredth; the caller gives up when its own has passed.
+            if remaining_seconds(context) <= min(ROUNDING_SHARE * budget + ROUNDING_SECONDS, budget / 2):
                 outcome.code = grpc.StatusCode.DEADLINE_EXCEEDED
                 self._metrics.rejected.labels(labels.model, "deadline").inc()
             else:

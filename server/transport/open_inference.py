@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from numpy.typing import NDArray
 
-from server.errors import Draining, InvalidRequest, ModelNotFound, NotReady
+from server.errors import Draining, InvalidRequest, ModelNotFound, NotReady, shown
 from server.pb import open_inference_pb2 as pb
 from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from server.predictor import FieldNames, Predictor
@@ -14,6 +14,7 @@ from server.transport.arrays import checked_shape, from_raw, from_values, to_raw
 from server.transport.calls import Calls, Context, Labels, deadline_of
 
 PLATFORM = "onnxruntime_onnx"
+FP32_CONTENTS = pb.InferTensorContents.FP32_CONTENTS_FIELD_NUMBER
 WINDOW, FUTURE, OUTPUT = "window", "future", "next"
 _FIELDS = FieldNames(windows="inputs[window]", horizon="parameters[horizon]", future="inputs[future]")
 
@@ -79,7 +80,7 @@ class OpenInference(GRPCInferenceServiceServicer):
         arrays = _inputs(request)
         for output in request.outputs:
             if output.name != OUTPUT:
-                raise InvalidRequest("outputs[].name", repr(output.name), f"the model's output is {OUTPUT!r}")
+                raise InvalidRequest("outputs[].name", shown(output.name), f"the model's output is {OUTPUT!r}")
         answer = await self._predictor.predict(
             served,
             arrays[WINDOW],
@@ -122,9 +123,9 @@ def _inputs(request: pb.ModelInferRequest) -> dict[str, NDArray[np.float32]]:
     for k, tensor in enumerate(request.inputs):
         field = f"inputs[{tensor.name}]"
         if tensor.name not in (WINDOW, FUTURE) or tensor.name in arrays:
-            raise InvalidRequest(f"inputs[{k}].name", repr(tensor.name), f"expected {WINDOW!r} (and {FUTURE!r}) once")
+            raise InvalidRequest(f"inputs[{k}].name", shown(tensor.name), f"expected {WINDOW!r} (and {FUTURE!r}) once")
         if tensor.datatype != "FP32":
-            raise InvalidRequest(f"{field}.datatype", repr(tensor.datatype), "it must be 'FP32'")
+            raise InvalidRequest(f"{field}.datatype", shown(tensor.datatype), "it must be 'FP32'")
         shape = checked_shape(field, tensor.shape)
         if raw:
             if tensor.HasField("contents"):
@@ -134,7 +135,7 @@ def _inputs(request: pb.ModelInferRequest) -> dict[str, NDArray[np.float32]]:
             for filled, _ in tensor.contents.ListFields():
                 if filled.name != "fp32_contents":
                     raise InvalidRequest(f"{field}.contents.{filled.name}", "filled", "FP32 is in fp32_contents")
-            arrays[tensor.name] = from_values(f"{field}.contents.fp32_contents", tensor.contents.fp32_contents, shape)
+            arrays[tensor.name] = from_values(f"{field}.contents.fp32_contents", tensor.contents, FP32_CONTENTS, shape)
     if WINDOW not in arrays:
         raise InvalidRequest("inputs", "without 'window'", "the input 'window' is required")
     return arrays

@@ -7,6 +7,7 @@ from server.errors import (
     Draining,
     InvalidRequest,
     ModelNotFound,
+    NotFinite,
     NotReady,
     QueueFull,
     RequestError,
@@ -20,6 +21,7 @@ STATUS: dict[type[RequestError], grpc.StatusCode] = {
     DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     NotReady: grpc.StatusCode.UNAVAILABLE,
     Draining: grpc.StatusCode.UNAVAILABLE,
+    NotFinite: grpc.StatusCode.INTERNAL,
     RunFailed: grpc.StatusCode.INTERNAL,
 }
 
