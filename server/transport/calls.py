@@ -71,7 +71,8 @@ class Calls:
         except asyncio.CancelledError:
             # gRPC cancels the handler when the caller leaves and when its deadline passes.
             # A deadline travels rounded up, by as much as a hundredth; the caller gives up when its own has passed.
-            if remaining_seconds(context) <= min(ROUNDING_SHARE * budget + ROUNDING_SECONDS, budget / 2):
+            late = min(ROUNDING_SHARE * budget + ROUNDING_SECONDS, budget / 2)
+            if math.isfinite(budget) and remaining_seconds(context) <= late:
                 outcome.code = grpc.StatusCode.DEADLINE_EXCEEDED
                 self._metrics.rejected.labels(labels.model, "deadline").inc()
             else:

@@ -1,6 +1,7 @@
 """The batcher on a loop, with a made-up engine whose answers depend on every value of a window and its place."""
 
 import asyncio
+import itertools
 import logging
 import math
 import threading
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from server.batcher import Answer, Batcher
-from server.errors import DeadlinePassed, Draining, InvalidRequest, QueueFull, RunFailed
+from server.errors import DeadlinePassed, Draining, NotFinite, QueueFull, RunFailed
 from server.metrics import Metrics
-from server.scheduler import Scheduler, Slice
+from server.scheduler import Scheduler
 from tests.server.harness import LIMIT_SECONDS, eventually
 
 Windows = NDArray[np.float32]
@@ -81,8 +82,8 @@ class Bench:
             name="m",
         )
 
-    def _observe(self, piece: Slice, next_B1: Windows) -> None:
-        self.observed.append((piece.windows().copy(), next_B1.copy()))
+    def _observe(self, windows_BTF: Windows, next_B1: Windows) -> None:
+        self.observed.append((windows_BTF, next_B1))
 
     def sample(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, {"model": "m"} | labels) or 0.0
@@ -140,6 +141,47 @@ async def test_horizons_with_covariates_beside_single_steps(generator: np.random
             calls.append((b.call(windows, horizon=horizon, future_NHF=future), slid(windows, horizon, future)))
         for task, expected in calls:
             np.testing.assert_array_equal((await within_limit(task)).predictions_NH, expected)
+
+
+@pytest.mark.parametrize(("num_windows", "horizon"), [(80, 1), (8, 50), (80, 50)])
+async def test_a_large_call_holds_nobody_up(generator: np.random.Generator, num_windows: int, horizon: int) -> None:
+    """Whoever comes later waits for the run in progress and at most one more."""
+    small = random_windows(generator, 1)
+    runs_of_small: list[int] = []
+    async with bench() as b:
+
+        def look(windows: Windows, predictions: Windows) -> Windows:
+            if (windows == small).all(axis=(1, 2)).any():
+                runs_of_small.append(len(b.engine.batches))
+            return predictions
+
+        b.engine.change = look
+        b.engine.go.clear()
+        large = b.call(random_windows(generator, num_windows), horizon=horizon)
+        await b.engine.running()
+        task = b.call(small)
+        await b.queued(num_windows - 8 + 1)
+        b.engine.go.set()
+        np.testing.assert_array_equal((await within_limit(task)).predictions_NH, slid(small, 1))
+        await within_limit(large)
+        assert len(b.engine.batches) > 3
+        assert runs_of_small[0] <= 3
+
+
+async def test_calls_keep_their_order_from_step_to_step(generator: np.random.Generator) -> None:
+    """Row for row, the next run's windows are this run's, moved on by one."""
+    runs: list[Windows] = []
+
+    def remember(windows: Windows, predictions: Windows) -> Windows:
+        runs.append(windows.copy())
+        return predictions
+
+    async with bench() as b:
+        b.engine.change = remember
+        await asyncio.gather(*(b.call(random_windows(generator, 2), horizon=4) for _ in range(4)))
+    assert [len(windows) for windows in runs] == [8] * 4
+    for before, after in itertools.pairwise(runs):
+        np.testing.assert_array_equal(after[:, :-1], before[:, 1:])
 
 
 async def test_what_was_observed_is_what_was_served(generator: np.random.Generator) -> None:
@@ -213,8 +255,8 @@ async def test_one_caller_leaves_after_the_run(generator: np.random.Generator, l
         sent = [random_windows(generator, 1) for _ in range(5)]
         tasks: list[asyncio.Task[Answer]] = []
 
-        def cancel_when_answered(_: Slice, __: Windows) -> None:
-            # Called before the replies are set; the cancellation arrives when they are.
+        def cancel_when_answered(_: Windows, __: Windows) -> None:
+            # Called when the replies are set and nobody has yet been told.
             asyncio.get_running_loop().call_soon(tasks[leaver].cancel)
 
         b.batcher._observe = cancel_when_answered
@@ -341,7 +383,7 @@ async def test_an_observer_that_raises_hurts_nobody(
 ) -> None:
     async with bench() as b:
 
-        def observe(_: Slice, __: Windows) -> None:
+        def observe(_: Windows, __: Windows) -> None:
             raise RuntimeError("the monitor broke")
 
         b.batcher._observe = observe
@@ -361,7 +403,7 @@ async def test_a_prediction_that_is_not_finite_fails_its_caller_alone(generator:
 
         b.engine.change = overflow
         tasks = [b.call(windows, horizon=3) for windows in sent]
-        with pytest.raises(InvalidRequest, match=r"windows\[1\]"):
+        with pytest.raises(NotFinite, match="window 1 "):
             await within_limit(tasks[1])
         for k in (0, 2):
             np.testing.assert_array_equal((await within_limit(tasks[k])).predictions_NH, slid(sent[k], 3))

@@ -23,6 +23,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "max-message-mib": ("8", 8, "9", 9),
     "drain-seconds": ("1.5", 1.5, "0", 0.0),
     "log-level": ("debug", "debug", "error", "error"),
+    "workers": ("1", 1, "1", 1),  # all this version has
 }
 NO_MODELS = ["--models", "m"]
 
@@ -123,6 +124,7 @@ BAD_VALUES = [
     ("drain-seconds", "-1"),
     ("log-level", "verbose"),
     ("models", ""),
+    ("workers", "2"),
 ]
 
 

@@ -8,20 +8,28 @@ import grpc
 import pytest
 
 from server import errors
-from server.errors import InvalidRequest, QueueFull, RequestError, ServerError, StartupError
+from server.errors import (
+    MAX_SHOWN,
+    InvalidRequest,
+    NotFinite,
+    QueueFull,
+    RequestError,
+    ServerError,
+    StartupError,
+    shown,
+)
 from server.transport.status import PUSHBACK, REJECTED, STATUS, trailing_metadata
 
 
-def leaves(cls: type[RequestError]) -> Iterator[type[RequestError]]:
-    if cls.__subclasses__():
-        for child in cls.__subclasses__():
-            yield from leaves(child)
-    else:
-        yield cls
+def descendants(cls: type[RequestError]) -> Iterator[type[RequestError]]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from descendants(child)
 
 
 def test_every_request_error_has_a_status() -> None:
-    assert set(STATUS) == set(leaves(RequestError))
+    """The transport looks up the very class that was raised."""
+    assert set(STATUS) == set(descendants(RequestError))
 
 
 def test_only_request_errors_are_counted_as_rejected() -> None:
@@ -53,5 +61,15 @@ def test_an_invalid_request_names_field_value_and_limit() -> None:
 def test_only_a_full_queue_has_pushback(cls: type[RequestError]) -> None:
     if cls is QueueFull:
         assert trailing_metadata(QueueFull("full", pushback_ms=7)) == ((PUSHBACK, "7"),)
-    elif cls is not InvalidRequest:
+    elif cls not in (InvalidRequest, NotFinite):
         assert trailing_metadata(cls("why")) == ()
+
+
+@pytest.mark.parametrize(("text", "expected"), [("demo", "'demo'"), ("it's", '"it\'s"'), ("a\nb", r"'a\nb'")])
+def test_a_callers_text_is_quoted(text: str, expected: str) -> None:
+    assert shown(text) == expected
+
+
+def test_a_callers_text_is_cut_where_it_is_long() -> None:
+    assert shown("x" * MAX_SHOWN) == repr("x" * MAX_SHOWN)
+    assert shown("x" * 100_000) == repr("x" * MAX_SHOWN + "…")

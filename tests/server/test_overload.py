@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from server.transport.status import PUSHBACK
 from tests.server.harness import (
+    LIMIT_SECONDS,
     FailingSession,
     Running,
     StandIn,
@@ -68,17 +69,21 @@ async def test_deadline_exceeded_while_queued(running: Running, demo: Oracle, ge
     assert queued(running) == 0
 
 
-async def test_cancelled(running: Running, demo: Oracle, generator: np.random.Generator) -> None:
-    """Who leaves is dropped from the queue; who shares the queue is answered."""
+@pytest.mark.parametrize("timeout_seconds", [None, LIMIT_SECONDS])
+async def test_cancelled(
+    running: Running, demo: Oracle, generator: np.random.Generator, timeout_seconds: float | None
+) -> None:
+    """Who leaves is dropped from the queue, and told from one whose deadline passed; the others are answered."""
     windows = demo.random_windows(generator, 3)
+    before = running.requests("Predict", "CANCELLED", "demo", "1")
     with running.held("demo") as held:
         first = asyncio.create_task(running.predict("demo", windows[:1]))
         await eventually(lambda: held.batches, "a run")
-        leaver = running.next_value.Predict(predict_request("demo", windows[1:2]))
+        leaver = running.next_value.Predict(predict_request("demo", windows[1:2]), timeout=timeout_seconds)
         stays = asyncio.create_task(running.predict("demo", windows[2:]))
         await eventually(lambda: queued(running) == 2, "two in the queue")
         leaver.cancel()
-        await eventually(lambda: running.requests("Predict", "CANCELLED", "demo", "1") == 1, "the server to notice")
+        await eventually(lambda: running.requests("Predict", "CANCELLED", "demo", "1") > before, "the server to notice")
         assert await leaver.code() == grpc.StatusCode.CANCELLED
         held.release.set()
         demo.assert_right(await first, demo.predict(windows[:1]))
@@ -90,6 +95,7 @@ async def test_internal(
     running: Running, demo: Oracle, generator: np.random.Generator, caplog: pytest.LogCaptureFixture
 ) -> None:
     windows = demo.random_windows(generator, 2)
+    before = running.requests("Predict", "INTERNAL", "demo", "1")
     engine = running.engine("demo")
     good = engine.sessions["window"]
     engine.sessions["window"] = FailingSession(good)
@@ -99,7 +105,7 @@ async def test_internal(
         engine.sessions["window"] = good
     assert refused.code == grpc.StatusCode.INTERNAL
     assert refused.details == "the engine failed; the server's log has the detail"
-    assert running.requests("Predict", "INTERNAL", "demo", "1") == 1
+    assert running.requests("Predict", "INTERNAL", "demo", "1") == before + 1
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert any(record.exc_info and "the secret detail" in str(record.exc_info[1]) for record in errors)
     demo.assert_right(await running.predict("demo", windows), demo.predict(windows))
@@ -123,16 +129,32 @@ async def test_a_bug_above_the_engine_is_internal_too(
 
 
 class OverflowingSession(StandIn):
-    """Large windows overflow, as they may in a model's own arithmetic."""
+    """Windows that end above a bound overflow, as they may in a model's own arithmetic."""
 
     def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.where(value[:, -1] > 1e30, np.float32("inf"), super().run_first(name, value))
+        return np.where(value[:, -1] > 1e6, np.float32("inf"), super().run_first(name, value))
 
 
-async def test_an_overflow_is_its_own_callers(running: Running, demo: Oracle, generator: np.random.Generator) -> None:
-    """A neighbour in the same run is answered."""
+@pytest.mark.parametrize(
+    ("large", "code", "details"),
+    [
+        (3e38, grpc.StatusCode.INVALID_ARGUMENT, "windows[1] is as large as 3e+38; its prediction overflows float32"),
+        (1e7, grpc.StatusCode.INTERNAL, "the prediction for window 1 is not a finite number"),
+    ],
+)
+async def test_a_prediction_that_is_no_number(
+    *,
+    running: Running,
+    demo: Oracle,
+    generator: np.random.Generator,
+    large: float,
+    code: grpc.StatusCode,
+    details: str,
+) -> None:
+    """The caller's fault where its values are extreme, else ours; a neighbour in the same run is answered."""
     windows = demo.random_windows(generator, 4)
-    windows[1, -1] = 3e38
+    windows[1, -1] = large
+    before = running.requests("Predict", code.name, "demo", "1")
     engine = running.engine("demo")
     good = engine.sessions["window"]
     engine.sessions["window"] = OverflowingSession(good)
@@ -142,8 +164,8 @@ async def test_an_overflow_is_its_own_callers(running: Running, demo: Oracle, ge
         demo.assert_right(await neighbour, demo.predict(windows[2:]))
     finally:
         engine.sessions["window"] = good
-    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert refused.details == "windows[1] is too large; its prediction overflows float32"
+    assert (refused.code, refused.details) == (code, details)
+    assert running.requests("Predict", code.name, "demo", "1") == before + 1
 
 
 async def test_a_slow_model_does_not_hold_up_another(

@@ -3,7 +3,9 @@
 import ctypes
 import re
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import onnxruntime as ort
 import pytest
 
@@ -12,10 +14,10 @@ from export.artifact.folder import Artifact
 from server.engine import load_session
 from server.errors import StartupError
 from server.gate import load_engine
-from server.provider import CPU, CUDA, Provider, _why_no_cuda, choose_provider
+from server.provider import CPU, CUDA, PROBE, Choice, Provider, _why_no_device, choose_provider
 
-needs_cuda = pytest.mark.skipif(_why_no_cuda() is not None, reason=f"no CUDA here: {_why_no_cuda()}")
-without_cuda = pytest.mark.skipif(_why_no_cuda() is None, reason="this machine has CUDA")
+needs_cuda = pytest.mark.skipif(_why_no_device() is not None, reason=f"no CUDA here: {_why_no_device()}")
+without_cuda = pytest.mark.skipif(_why_no_device() is None, reason="this machine has CUDA")
 
 
 def test_cpu_is_the_cpu() -> None:
@@ -70,12 +72,71 @@ def test_a_driver_without_a_device(monkeypatch: pytest.MonkeyPatch, driver: Fake
         choose_provider("cuda")
 
 
-@pytest.mark.parametrize(("choice", "exclusive"), [("auto", False), ("cuda", True)])
-def test_with_a_device_tf32_is_off(monkeypatch: pytest.MonkeyPatch, choice: str, exclusive: bool) -> None:
+class FakeSession:
+    """A session of an onnxruntime that took what was asked for, or did not."""
+
+    providers: ClassVar[list[str]] = []
+
+    def __init__(self, graph: bytes, providers: list[tuple[str, dict[str, object]]]) -> None:
+        assert graph == PROBE
+        assert [name for name, _ in providers] == [CUDA]
+
+    def get_providers(self) -> list[str]:
+        return self.providers
+
+
+@pytest.fixture
+def with_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver and a device, as far as can be seen without a session."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(ort, "preload_dlls", lambda: None)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeDriver(status=0, num_devices=1))
-    assert choose_provider(choice) == Provider(CUDA, {"use_tf32": 0}, exclusive=exclusive)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("with_device")
+@pytest.mark.parametrize(("choice", "exclusive"), [("auto", False), ("cuda", True)])
+def test_with_a_device_tf32_is_off(monkeypatch: pytest.MonkeyPatch, choice: Choice, exclusive: bool) -> None:
+    monkeypatch.setattr(FakeSession, "providers", [CUDA, CPU])
+    monkeypatch.setattr(ort, "InferenceSession", FakeSession)
+    assert choose_provider(choice) == Provider(CUDA, {"use_tf32": 0}, exclusive=exclusive)
+
+
+@pytest.mark.usefixtures("with_device")
+def test_a_device_without_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a driver alone onnxruntime warns and takes the CPU: only a session tells."""
+    monkeypatch.setattr(FakeSession, "providers", [CPU])
+    monkeypatch.setattr(ort, "InferenceSession", FakeSession)
+    assert choose_provider("auto").name == CPU
+    with pytest.raises(StartupError, match="cannot load its CUDA libraries") as caught:
+        choose_provider("cuda")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("with_device")
+def test_a_session_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(ort, "InferenceSession", broken)
+    assert choose_provider("auto").name == CPU
+    with pytest.raises(StartupError, match="out of memory"):
+        choose_provider("cuda")
+
+
+def test_the_probe_is_one_sigmoid() -> None:
+    """The server has no onnx, so the graph is there as bytes; made again where there is onnx."""
+    session = ort.InferenceSession(PROBE, providers=[CPU])
+    assert session.run(None, {"x": np.zeros(1, np.float32)})[0].tolist() == [0.5]
+    onnx = pytest.importorskip("onnx", reason="onnx is hidden or not installed", exc_type=ImportError)
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("Sigmoid", ["x"], ["y"])],
+        "p",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    assert model == onnx.ModelProto.FromString(PROBE)
 
 
 @without_cuda
@@ -90,9 +151,9 @@ def test_a_session_that_did_not_get_its_provider_is_refused(models: Path) -> Non
 @needs_cuda
 @pytest.mark.parametrize("name", ["demo", "covariates", "last"])
 @pytest.mark.parametrize("choice", ["auto", "cuda"])
-def test_every_node_runs_on_cuda_and_golden_matches(models: Path, name: str, choice: str) -> None:
+def test_every_node_runs_on_cuda_and_golden_matches(models: Path, name: str, choice: Choice) -> None:
     """With TF32 on, matrices would be rounded to 10 bits and leave the limit."""
-    provider = choose_provider(choice)  # type: ignore[arg-type]
+    provider = choose_provider(choice)
     engine, worst = load_engine(Artifact(models / name / "1"), provider)
     assert re.fullmatch(CUDA, provider.name)
     assert set(engine.nodes_by_provider()) == {CUDA}

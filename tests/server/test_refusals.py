@@ -1,6 +1,7 @@
 """Requests that are wrong: each kind has its status, a message naming field, value and limit, and its count."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from nextvalue.v1 import nextvalue_pb2 as pb
 from server.pb import open_inference_pb2 as oip
-from tests.server.harness import Running, float_array, infer_request, predict_request, refusal
+from tests.server.harness import Running, float_array, infer_request, predict_request, refusal, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -178,6 +179,46 @@ def ask_for(running: Running, rpc: str, model: str, version: str) -> Any:
         case _:
             call = running.inference.ModelMetadata(oip.ModelMetadataRequest(name=model, version=version))
     return call
+
+
+@pytest.mark.parametrize("rpc", ["Predict", "ModelInfer", "GetModel", "ModelMetadata"])
+async def test_a_long_name_is_refused_as_what_it_is(running: Running, rpc: str) -> None:
+    """Repeated whole, it would not fit into a trailer, and gRPC would make another status of it."""
+    refused = await refusal(ask_for(running, rpc, "x" * 100_000, ""))
+    assert refused.code == NOT_FOUND
+    assert refused.details.startswith("model is 'xxx")
+    assert len(refused.details) < 1000
+
+
+async def test_long_texts_of_all_kinds(running: Running) -> None:
+    request = infer_request("demo", np.zeros((2, 5, 1), np.float32))
+    for change in ("name", "datatype"):
+        spoilt = oip.ModelInferRequest()
+        spoilt.CopyFrom(request)
+        setattr(spoilt.inputs[0], change, "x" * 100_000)
+        refused = await refusal(running.inference.ModelInfer(spoilt))
+        assert (refused.code, len(refused.details) < 1000) == (INVALID, True)
+    refused = await refusal(ask_for(running, "Predict", "demo", "9" * 100_000))
+    assert (refused.code, len(refused.details) < 1000) == (NOT_FOUND, True)
+
+
+async def test_a_reply_that_would_not_fit(models: Path) -> None:
+    """Known before a run is spent on it."""
+    async with serving(models, max_message_mib=1) as small:
+        for num_windows, horizon, fits in ((1000, 261, True), (1000, 262, False), (300, 1000, False)):
+            windows = np.zeros((num_windows, 5, 1), np.float32)
+            call = small.next_value.Predict(predict_request("demo", windows, horizon=horizon))
+            if fits:
+                assert list((await call).predictions.shape) == [num_windows, horizon]
+                continue
+            runs = small.sample("nextvalue_batch_windows_count", model="demo")
+            refused = await refusal(call)
+            size = 4 * num_windows * horizon
+            assert refused.code == INVALID
+            assert (
+                f"horizon is {horizon}; for {num_windows} windows the reply would have {size} bytes" in refused.details
+            )
+            assert small.sample("nextvalue_batch_windows_count", model="demo") == runs
 
 
 @pytest.mark.parametrize(

@@ -37,42 +37,56 @@ def slid(entry: Entry, windows_NTF: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Queue(RuleBasedStateMachine):
-    """Random calls arrive, leave, expire, run and come back. One batch is out at a time, as the batcher has it."""
+    """Random calls arrive, leave, expire, run and come back. One batch is out at a time, as the batcher has it.
+
+    Whoever queues takes a ticket: on arrival, with the rest of a call that did not fit into a run, and again for each
+    further step. Tickets are served in order.
+    """
 
     @initialize(max_batch=st.integers(1, 8), max_queue=st.integers(1, 30))
     def start(self, max_batch: int, max_queue: int) -> None:
         self.scheduler = Scheduler(max_batch_windows=max_batch, max_queue_windows=max_queue)
         self.now = 0.0
-        # In order of arrival; `arrival` is what "first come, first served" is judged by.
         self.entries: list[Entry] = []
-        self.arrival: dict[Entry, int] = {}
         self.sent: dict[Entry, NDArray[np.float32]] = {}
+        self.num_tickets = 0
+        self.ticket: dict[Entry, int] = {}
         self.waiting: dict[Entry, int] = {}  # windows of the current step not yet taken
         self.taken: Counter[tuple[Entry, int, int]] = Counter()
-        self.expired: list[Entry] = []
-        self.closed: set[Entry] = set()
-        self.finished: set[Entry] = set()
+        self.closed: set[Entry] = set()  # left, expired or answered
+        self.answered: set[Entry] = set()
         self.out: Batch | None = None
+
+    def queue(self, entry: Entry, num_windows: int) -> None:
+        self.num_tickets += 1
+        self.ticket[entry] = self.num_tickets
+        self.waiting[entry] = num_windows
+
+    def close(self, entry: Entry) -> None:
+        self.closed.add(entry)
+        self.waiting.pop(entry, None)
 
     @rule(num_windows=st.integers(1, 12), horizon=st.integers(1, 4), patience=st.floats(0, 5) | st.just(math.inf))
     def arrive(self, num_windows: int, horizon: int, patience: float) -> None:
-        fits = self.scheduler.queued_windows + num_windows <= self.scheduler.max_queue_windows
-        assert self.scheduler.can_admit(num_windows) == (fits or not len(self.scheduler))
+        before = self.scheduler.queued_windows
+        fits = before + num_windows <= self.scheduler.max_queue_windows
+        assert self.scheduler.can_admit(num_windows) == (fits or before == 0)
         if not self.scheduler.can_admit(num_windows):
             return
         entry = make_entry(num_windows, horizon=horizon, deadline=self.now + patience, first=1000.0 * len(self.entries))
         self.sent[entry] = entry.windows(0, num_windows).copy()
-        self.arrival[entry] = len(self.entries)
         self.entries.append(entry)
         self.scheduler.admit(entry)
-        self.waiting[entry] = num_windows
+        self.queue(entry, num_windows)
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
+        """Callers leave at any time, some after their answer, some twice."""
         entry = data.draw(st.sampled_from(self.entries))
-        entry.closed = True
-        self.closed.add(entry)
+        self.scheduler.close(entry)
+        assert entry.closed
+        self.close(entry)
 
     @rule(seconds=st.floats(0, 3))
     def wait(self, seconds: float) -> None:
@@ -85,29 +99,23 @@ class Queue(RuleBasedStateMachine):
         assert batch.num_windows <= self.scheduler.max_batch_windows
         for entry in batch.expired:
             assert entry.deadline <= self.now
-            assert entry not in self.closed
-            assert entry not in self.expired
-            self.expired.append(entry)
-            entry.closed = True
-            del self.waiting[entry]
-        order = [self.arrival[piece.entry] for piece in batch.slices]
-        assert order == sorted(set(order)), "first come, first served, each entry once"
+            assert entry not in self.closed, "told twice"
+            assert entry.closed
+            self.close(entry)
+        order = [self.ticket[piece.entry] for piece in batch.slices]
+        assert order == sorted(set(order)), "first come, first served, each call once"
         for piece in batch.slices:
             assert piece.entry not in self.closed
             assert piece.entry.deadline > self.now
             self.taken.update((piece.entry, piece.entry.step, row) for row in range(piece.start, piece.stop))
-            self.waiting[piece.entry] -= piece.num_windows
-            if not self.waiting[piece.entry]:
-                del self.waiting[piece.entry]
-        for entry in [entry for entry in self.closed if entry in self.waiting]:
-            # A caller that left is gone from the queue once the scheduler came past it.
-            if not order or self.arrival[entry] < order[-1] or batch.num_windows < self.scheduler.max_batch_windows:
-                del self.waiting[entry]
+            rest = self.waiting.pop(piece.entry) - piece.num_windows
+            if rest:
+                self.queue(piece.entry, rest)
         if batch.num_windows < self.scheduler.max_batch_windows:
-            assert not len(self.scheduler), "room in the run while something waits"
+            assert not self.waiting, "room in the run while something waits"
+            assert not len(self.scheduler)
         elif order:
-            left = [self.arrival[entry] for entry in self.waiting if entry not in self.closed]
-            assert not left or min(left) >= order[-1], "somebody was overtaken"
+            assert all(self.ticket[entry] > order[-1] for entry in self.waiting), "somebody was overtaken"
         self.out = batch if batch.slices else None
 
     @precondition(lambda self: self.out is not None)
@@ -115,24 +123,26 @@ class Queue(RuleBasedStateMachine):
     def come_back(self) -> None:
         batch, self.out = self.out, None
         assert batch is not None
-        for piece in reversed(batch.slices):
+        for piece in batch.slices:
             entry = piece.entry
             if entry.closed:
                 continue
             step = entry.step
             entry.accept(piece.start, piece.stop, following(piece.windows()))
             if entry.finished:
-                assert entry not in self.finished, "answered twice"
-                self.finished.add(entry)
+                assert entry not in self.answered, "answered twice"
+                self.answered.add(entry)
                 np.testing.assert_array_equal(entry.predictions_NH, slid(entry, self.sent[entry]))
+                self.scheduler.close(entry)
+                self.close(entry)
             elif entry.step > step:
-                self.scheduler.put_back(entry)
-                self.waiting[entry] = entry.num_windows
+                self.scheduler.admit(entry)
+                self.queue(entry, entry.num_windows)
 
     @invariant()
     def counts(self) -> None:
         assert self.scheduler.queued_windows == sum(self.waiting.values())
-        assert len(self.scheduler) == len(self.waiting)
+        assert len(self.scheduler) >= len(self.waiting)
         assert max(self.taken.values(), default=1) == 1, "a window ran twice in one step"
 
     def teardown(self) -> None:
@@ -144,11 +154,11 @@ class Queue(RuleBasedStateMachine):
                 self.come_back()
             self.take()
         for entry in self.entries:
-            assert (entry in self.finished) or entry.closed, "lost"
-            if entry in self.finished and entry not in self.closed:
-                rows = entry.num_windows * entry.horizon
-                assert sum(1 for taken, _, _ in self.taken if taken is entry) == rows
+            assert entry in self.closed, "lost"
+            if entry in self.answered:
+                assert sum(taken is entry for taken, _, _ in self.taken) == entry.num_windows * entry.horizon
         self.counts()
+        assert self.scheduler.queued_windows == 0
 
 
 class TestQueue(Queue.TestCase):  # type: ignore[valid-type, misc]  # made by hypothesis
@@ -163,14 +173,18 @@ def test_a_call_above_the_limit_runs_when_nothing_waits() -> None:
     assert not scheduler.can_admit(1)
 
 
-def test_the_rest_of_a_split_call_goes_before_later_ones() -> None:
+def test_the_rest_of_a_large_call_goes_behind_the_others() -> None:
+    """Nobody waits for more than one run of it."""
     scheduler = Scheduler(max_batch_windows=4, max_queue_windows=100)
-    large, small = make_entry(6), make_entry(1)
+    large, small = make_entry(10), make_entry(1)
     scheduler.admit(large)
     scheduler.admit(small)
-    first, second = scheduler.take(0.0), scheduler.take(0.0)
-    assert [(piece.entry, piece.start, piece.stop) for piece in first.slices] == [(large, 0, 4)]
-    assert [(piece.entry, piece.start, piece.stop) for piece in second.slices] == [(large, 4, 6), (small, 0, 1)]
+    batches = [scheduler.take(0.0) for _ in range(3)]
+    assert [[(piece.entry, piece.start, piece.stop) for piece in batch.slices] for batch in batches] == [
+        [(large, 0, 4)],
+        [(small, 0, 1), (large, 4, 7)],
+        [(large, 7, 10)],
+    ]
 
 
 def test_a_call_that_expires_halfway_frees_its_rest() -> None:
@@ -185,12 +199,25 @@ def test_a_call_that_expires_halfway_frees_its_rest() -> None:
     assert scheduler.queued_windows == 0
 
 
+def test_a_caller_that_leaves_frees_its_place_at_once() -> None:
+    """Not only when the engine comes past it: a queue full of the departed would turn others away."""
+    scheduler = Scheduler(max_batch_windows=4, max_queue_windows=6)
+    first, leaver = make_entry(1), make_entry(5)
+    scheduler.admit(first)
+    scheduler.admit(leaver)
+    assert not scheduler.can_admit(5)
+    scheduler.close(leaver)
+    scheduler.close(leaver)
+    assert scheduler.queued_windows == 1
+    assert scheduler.can_admit(5)
+
+
 def test_drop_all_yields_only_those_who_wait() -> None:
     scheduler = Scheduler(max_batch_windows=4, max_queue_windows=100)
     stays, left = make_entry(2), make_entry(3)
     scheduler.admit(left)
     scheduler.admit(stays)
-    left.closed = True
+    scheduler.close(left)
     assert list(scheduler.drop_all()) == [stays]
     assert (len(scheduler), scheduler.queued_windows) == (0, 0)
 

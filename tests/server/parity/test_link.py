@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from export.artifact.frames import Frame, FrameError, receive, send
-from server.parity.link import JoinedReference, LinkDown, SpawnedReference, torch_is_installed
+from server.parity.link import MAX_RESTART_SECONDS, JoinedReference, LinkDown, SpawnedReference, torch_is_installed
 from tests.server.harness import LIMIT_SECONDS, eventually_sync
 
 # One connection: read frames, answer or not.
@@ -154,6 +154,23 @@ def test_a_process_that_ends_at_once_is_link_down(tmp_path: Path, monkeypatch: p
     link.close()
     with pytest.raises(LinkDown, match="shutting down"):
         link.call(frame(1))
+
+
+def test_a_reference_that_keeps_dying_is_started_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = spawned(tmp_path)
+    waits: list[float] = []
+    monkeypatch.setattr(link._closed, "wait", waits.append)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    for _ in range(12):
+        with pytest.raises(LinkDown, match="ended at once"):
+            link.call(frame(1))
+    before_starts = [seconds for seconds in waits if seconds != 0.05]  # the others poll for its first word
+    assert len(before_starts) == 12
+    assert before_starts == sorted(before_starts)
+    assert (before_starts[0], before_starts[-1]) == (0, MAX_RESTART_SECONDS)
+    link.close()
 
 
 def test_a_process_that_never_listens_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

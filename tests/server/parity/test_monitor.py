@@ -180,11 +180,50 @@ def test_the_arrays_are_copied(demo: Oracle, generator: np.random.Generator) -> 
         b.await_count("match", 1)
 
 
-def test_a_large_run_is_compared_in_part(demo: Oracle, generator: np.random.Generator) -> None:
+def test_a_large_run_is_compared_in_part_from_end_to_end(demo: Oracle, generator: np.random.Generator) -> None:
     with bench(demo) as b:
-        b.offer(demo.random_windows(generator, MAX_WINDOWS_PER_CHECK + 100))
+        windows = demo.random_windows(generator, 3 * MAX_WINDOWS_PER_CHECK + 100)
+        b.offer(windows)
         b.await_count("match", 1)
-        assert len(b.link.asked[0].arrays["window"]) == MAX_WINDOWS_PER_CHECK
+        asked = b.link.asked[0].arrays["window"]
+        assert len(asked) == MAX_WINDOWS_PER_CHECK
+        np.testing.assert_array_equal(asked[[0, -1]], windows[[0, -1]])
+
+
+@pytest.mark.parametrize("row", [0, 100, 999])
+def test_extreme_windows_are_left_out(demo: Oracle, generator: np.random.Generator, row: int) -> None:
+    """Where float32 overflows and float64 does not, a caller's nonsense would look like our fault."""
+    with bench(demo) as b:
+        windows = demo.random_windows(generator, 1000)
+        served = demo.next(windows).astype(np.float32)
+        windows[row], served[row] = 3e38, np.inf
+        b.monitor.offer(b.manifest, windows, served)
+        b.await_count("match", 1)
+        b.monitor.offer(b.manifest, windows[row : row + 1], served[row : row + 1])
+        assert (b.count("match"), b.count("mismatch"), b.count("dropped")) == (1, 0, 0)
+
+
+def test_a_fault_that_repeats_is_logged_once_in_a_while(
+    demo: Oracle, generator: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bench(demo) as b:
+        for _ in range(20):
+            b.offer(demo.random_windows(generator, 1), off_by=1.0)
+        b.await_count("mismatch", 20)
+        assert caplog.text.count("parity mismatch: demo/1") == 1
+
+
+def test_a_mismatch_is_logged_though_drops_were_just_before(
+    demo: Oracle, generator: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of all that is said less often, the one that matters is not lost among the others."""
+    with bench(demo, down) as b:
+        b.offer(demo.random_windows(generator, 1))
+        b.await_count("dropped", 1)
+        b.link.answer = lambda frame: Frame({"type": "result"}, {"next": demo.next(frame.arrays["window"])})
+        b.offer(demo.random_windows(generator, 1), off_by=1.0)
+        b.await_count("mismatch", 1)
+        eventually_sync(lambda: "parity mismatch: demo/1" in caplog.text, "the line")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
