@@ -11,10 +11,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from server.errors import StartupError
 from server.provider import Choice
+
+N = TypeVar("N", int, float)
 
 PREFIX = "NEXTVALUE_"
 SERVICE_LINK = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\d+_.*)$")
@@ -117,24 +119,21 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:
-    def parse_value(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not from {low:g} to {high:g}")
-        return value
-
-    return parse_value
+    return _within(float, "a number", low, high)
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse_value(text: str) -> int:
+    return _within(int, "an integer", low, high)
+
+
+def _within(kind: Callable[[str], N], noun: str, low: N, high: N) -> Callable[[str], N]:
+    """A number of a kind, from `low` to `high`; NaN is not."""
+
+    def parse_value(text: str) -> N:
         try:
-            value = int(text)
+            value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not {noun}") from None
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text} is not {low if low == high else f'from {low} to {high}'}")
         return value
