@@ -102,7 +102,7 @@ def _exit_with_parent(parent: int) -> None:
             os._exit(0)
 
 
-def _is_answered(path: Path) -> bool:
+def is_answered(path: Path) -> bool:
     """Whether a process listens on the socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = Path(path_text)
     try:
         if path.is_socket():  # anything else at this path is not ours to remove
-            if _is_answered(path):
+            if is_answered(path):
                 print(f"reference: listen is {options.listen!r}; another reference answers there", file=sys.stderr)
                 return 1
             path.unlink()  # left by one that was killed
