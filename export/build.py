@@ -16,9 +16,20 @@ import safetensors.torch
 from export import gate
 from export.artifact import folder, golden
 from export.artifact.errors import ArtifactError
-from export.artifact.folder import GOLDEN, REPORT, REPORT_PICTURE, WEIGHTS
+from export.artifact.folder import GOLDEN, REPORT, REPORT_PICTURE, SERIES, WEIGHTS
 from export.artifact.limits import Deviation, Tolerance
-from export.artifact.manifest import MAX_INTEGER, Gate, Graph, Manifest, PlanEntry, Transform, is_model_name
+from export.artifact.manifest import (
+    MAX_INTEGER,
+    Calendar,
+    Gate,
+    Graph,
+    Intervals,
+    Manifest,
+    PlanEntry,
+    Scaling,
+    Transform,
+    is_model_name,
+)
 from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
 from export.lowering.source import Source, source_of
@@ -75,9 +86,10 @@ def export(run: Run, *, models: Path, name: str, version: int | None = None, see
     graphs = {graph_name: proto.SerializeToString() for graph_name, (_, proto) in lowered.items()}
 
     generator = np.random.default_rng(seed)
-    windows = run.samples[np.linspace(0, len(run.samples) - 1, NUM_GOLDEN).round().astype(int)]
-    cases = gate.golden_cases(model, windows, list(graphs))
-    random = gate.golden_cases(model, gate.random_windows(model, run.samples, generator, NUM_GOLDEN), list(graphs))
+    samples = run.samples
+    chosen = np.linspace(0, len(samples["window"]) - 1, NUM_GOLDEN).round().astype(int)
+    cases = gate.golden_cases(model, {tensor: array[chosen] for tensor, array in samples.items()}, list(graphs))
+    random = gate.golden_cases(model, gate.random_inputs(model, samples, generator, NUM_GOLDEN), list(graphs))
     manifest = _manifest(run, source, {graph_name: graph for graph_name, (graph, _) in lowered.items()}, name)
     worst = gate.check(model, manifest, graphs, [cases, random])
 
@@ -87,12 +99,14 @@ def export(run: Run, *, models: Path, name: str, version: int | None = None, see
         REPORT: (json.dumps(run.backtest, indent=2) + "\n").encode(),
         REPORT_PICTURE: picture,
     }
-    chosen = version or next_version(models, name)
-    final = _seal(manifest, chosen, worst)
+    if run.series_ids:
+        files[SERIES] = (json.dumps(run.series_ids) + "\n").encode()
+    number = version or next_version(models, name)
+    final = _seal(manifest, number, worst)
     return Published(
         folder=folder.publish(models, final, files),
         name=name,
-        version=chosen,
+        version=number,
         worst=worst,
         num_nodes={graph_name: len(proto.graph.node) for graph_name, (_, proto) in lowered.items()},
     )
@@ -114,12 +128,20 @@ def describe(
         num_layers=config.num_layers,
         features=features,
         transform=Transform(kind=kind, scale=source.target_scale),
-        direct_horizon=1,
+        transition_depth=config.transition_depth,
+        residual=config.residual,
+        output_depth=config.output_depth,
+        calendar=msgspec.convert(config.calendar, Calendar),
+        scaling=msgspec.convert({"kind": config.scaling, "num_series": config.num_series}, Scaling),
+        intervals=msgspec.convert({"kind": config.intervals, "levels": config.levels}, Intervals)
+        if config.levels
+        else None,
+        direct_horizon=config.horizon,
         opset=OPSET,
         ir_version=IR_VERSION,
         graphs=graphs,
         plan=[PlanEntry(max_batch=None, graph="window")],
-        not_steppable="" if "step" in graphs else f"transform {kind!r} needs the whole window",
+        not_steppable=source.not_steppable,
         tolerance=Tolerance(),
         gate=Gate(worst_abs_error=0.0, worst_share_of_limit=0.0, batches=list(golden.BATCHES)),
         fitted_on={},

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from export.artifact.golden import Inputs, Outputs
 from training.cells import State
-from training.model import ModelState, RecurrentModel
+from training.model import ModelState, Prediction, RecurrentModel
 from training.transform import DifferenceState, NoState, TransformState
 
 
@@ -23,15 +23,19 @@ class Reference:
 
     def run(self, graph: str, inputs: Inputs) -> Outputs:
         """Outputs of `graph` ("step", or any window graph) by tensor name, as float64 arrays."""
-        tensors = {name: torch.from_numpy(np.array(array)).to(self._dtype) for name, array in inputs.items()}
+        tensors = {name: self._tensor(array) for name, array in inputs.items()}
         with torch.inference_mode():
             if graph == "step":
                 return self._step(tensors)
-            return {"next": _array(self._model(tensors["window"]))}
+            return _named(self._model.predict(tensors["window"], tensors.get("time_seconds"), tensors.get("series")))
 
     def window(self, window_BTF: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The next value, [B, 1], after each window."""
+        """The next values, [B, K], after each window of a model that needs nothing else."""
         return self.run("window", {"window": window_BTF})["next"]
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        tensor = torch.from_numpy(np.array(array))
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def _step(self, tensors: dict[str, Tensor]) -> Outputs:
         value_BF = tensors["value"]
@@ -43,22 +47,33 @@ class Reference:
             ],
             transform=type(zero.transform)(*(tensors[f"initial_{field}"] for field in zero.transform._fields)),
         )
-        prediction, after = self._model.step(value_BF, state)
-        return {"next": _array(prediction)} | {
+        prediction, after = self._model.step(value_BF, state, tensors.get("time_seconds"), tensors.get("series"))
+        return _named(prediction) | {
             f"final_{name}": _array(tensor) for name, tensor in named_state(after.layers, after.transform).items()
         }
 
-    def step_inputs(self, window_BTF: NDArray[np.float32]) -> Inputs:
+    def step_inputs(self, inputs: Inputs) -> Inputs:
         """Inputs of a step graph as they occur: the state after all but the last value of each window."""
-        window = torch.from_numpy(window_BTF).to(self._dtype)
+        tensors = {name: self._tensor(array) for name, array in inputs.items()}
+        window, times, series = tensors["window"], tensors.get("time_seconds"), tensors.get("series")
         with torch.inference_mode():
             state = self._model.initial_state(window[:, 0])
-            for value_BF in window.unbind(dim=1)[:-1]:
-                _, state = self._model.step(value_BF, state)
+            for t in range(window.shape[1] - 1):
+                time = None if times is None else times[:, t : t + 1]
+                _, state = self._model.step(window[:, t], state, time, series)
         named = named_state(state.layers, state.transform)
-        return {"value": window_BTF[:, -1]} | {
-            f"initial_{name}": tensor.numpy().astype(np.float32) for name, tensor in named.items()
-        }
+        context: Inputs = {} if times is None else {"time_seconds": inputs["time_seconds"][:, -1:]}
+        if series is not None:
+            context["series"] = inputs["series"]
+        return (
+            {"value": inputs["window"][:, -1]}
+            | context
+            | {f"initial_{name}": tensor.numpy().astype(np.float32) for name, tensor in named.items()}
+        )
+
+
+def _named(prediction: Prediction) -> Outputs:
+    return {name: _array(tensor) for name, tensor in prediction._asdict().items() if tensor is not None}
 
 
 def named_state(layers: list[State], transform: TransformState) -> dict[str, Tensor]:

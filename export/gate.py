@@ -24,6 +24,9 @@ from training.model import RecurrentModel
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
+# The end of the year 2100, in seconds since 1970.
+LAST_TIME = 4_133_980_800
+
 
 class Session:
     """Named graphs in onnxruntime on one CPU thread."""
@@ -44,28 +47,36 @@ class Session:
         return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def random_windows(
-    model: RecurrentModel, samples_NTF: NDArray[np.float32], generator: np.random.Generator, count: int
-) -> NDArray[np.float32]:
-    """Windows [count, T, F] of the model's own scale: noise around its mean, or walks from where samples start."""
+def random_inputs(model: RecurrentModel, samples: Inputs, generator: np.random.Generator, count: int) -> Inputs:
+    """Inputs of the window graph of the model's own scale: windows around those of `samples`, any time and series.
+
+    Windows [count, T, F] are noise around the mean, or walks from where samples start.
+    """
     config, transform = model.config, model.transform
     shape = (count, config.window, config.num_features)
+    chosen = generator.integers(len(samples["window"]), size=count)
     noise = transform.mean.numpy() + transform.scale.numpy() * generator.standard_normal(shape)
-    if transform.kind == "standardize":
-        return noise.astype(np.float32)
-    start = samples_NTF[generator.integers(len(samples_NTF), size=count), :1]
-    return (start + np.cumsum(noise, axis=1)).astype(np.float32)
+    if config.scaling != "fit":
+        # In units of each sample's own, wherever the table or the window finds them.
+        noise *= np.abs(np.diff(samples["window"][chosen], axis=1, prepend=0)).mean(axis=1, keepdims=True)
+    start = samples["window"][chosen, :1]
+    windows = noise if transform.kind == "standardize" and config.scaling == "fit" else start + np.cumsum(noise, axis=1)
+    inputs: Inputs = {"window": windows.astype(np.float32)}
+    if model.needs_time:
+        spacing = generator.integers(1, 100_000, size=(count, 1))
+        inputs["time_seconds"] = generator.integers(0, LAST_TIME, size=(count, 1)) + spacing * np.arange(config.window)
+    if model.needs_series:
+        inputs["series"] = generator.integers(-1, config.num_series + 1, size=(count, 1))
+    return inputs
 
 
-def golden_cases(
-    model: RecurrentModel, windows_NTF: NDArray[np.float32], graph_names: list[str]
-) -> dict[str, GoldenCase]:
-    """Inputs and reference outputs for each graph."""
+def golden_cases(model: RecurrentModel, inputs: Inputs, graph_names: list[str]) -> dict[str, GoldenCase]:
+    """Inputs and reference outputs for each graph, from inputs of the window graph."""
     reference = Reference(model)
     cases = {}
     for name in graph_names:
-        inputs = reference.step_inputs(windows_NTF) if name == "step" else {"window": windows_NTF}
-        cases[name] = GoldenCase(inputs, reference.run(name, inputs))
+        own = reference.step_inputs(inputs) if name == "step" else inputs
+        cases[name] = GoldenCase(own, reference.run(name, own))
     return cases
 
 

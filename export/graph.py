@@ -55,6 +55,17 @@ class GraphBuilder:
             self._initializers[name] = numpy_helper.from_array(np.array(value, np.float32), name)
         return name
 
+    def int_scalar(self, value: int) -> str:
+        """An INT64 scalar, stored once."""
+        name = f"int_{value}".replace("-", "minus")
+        if name not in self._initializers:
+            self._initializers[name] = numpy_helper.from_array(np.array(value, np.int64), name)
+        return name
+
+    def cast_to_float(self, x: str) -> str:
+        """An INT64 value as float32."""
+        return self.op("Cast", x, to=int(TensorProto.FLOAT))
+
     def linear(self, x: str, layer: str) -> str:
         """Y = x Wᵀ + b with the weights of a torch.nn.Linear called `layer`."""
         return self.op("Gemm", x, self.weight(f"{layer}.weight"), self.weight(f"{layer}.bias"), transB=1)
@@ -88,4 +99,5 @@ class GraphBuilder:
 
 
 def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.shape))
+    kind = TensorProto.INT64 if tensor.dtype == "int64" else TensorProto.FLOAT
+    return helper.make_tensor_value_info(tensor.name, kind, list(tensor.shape))

@@ -55,6 +55,15 @@ def model_config(manifest: Manifest) -> ModelConfig:
         hidden_size=manifest.hidden_size,
         num_layers=manifest.num_layers,
         transform=manifest.transform.kind,
+        transition_depth=manifest.transition_depth,
+        residual=manifest.residual,
+        output_depth=manifest.output_depth,
+        horizon=manifest.direct_horizon,
+        calendar=tuple(manifest.calendar),
+        scaling=manifest.scaling.kind,
+        num_series=manifest.scaling.num_series,
+        intervals=manifest.intervals.kind if manifest.intervals else "none",
+        levels=tuple(manifest.intervals.levels) if manifest.intervals else (),
     )
 
 
@@ -88,7 +97,7 @@ class _Connection(socketserver.BaseRequestHandler):
             if not is_model_name(str(name)):
                 raise ArtifactError(f"model is {name!r}; that is no model's name")
             with self.server.computing:
-                outputs = self.server.load(str(name), int(version)).run(str(graph), dict(frame.arrays))  # type: ignore[arg-type]  # inputs are float32
+                outputs = self.server.load(str(name), int(version)).run(str(graph), dict(frame.arrays))
             return Frame({"type": "result"}, dict(outputs))
         except Exception as error:  # noqa: BLE001 (whatever torch makes of the inputs is the asker's to hear)
             return Frame({"type": "error", "message": f"{type(error).__name__}: {error}"}, {})

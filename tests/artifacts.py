@@ -105,7 +105,7 @@ def publish(recipe: Recipe, models: Path) -> Path:
     manifest = describe(
         model, source, {name: graph for name, (graph, _) in lowered.items()}, recipe.name, recipe.features
     )
-    cases = gate.golden_cases(model, sample_windows(recipe, np.random.default_rng(SEED)), list(graphs))
+    cases = gate.golden_cases(model, {"window": sample_windows(recipe, np.random.default_rng(SEED))}, list(graphs))
     gate.check(model, manifest, graphs, [cases])
     files = {lowered[name][0].file: data for name, data in graphs.items()} | {
         GOLDEN: golden.encode(cases),

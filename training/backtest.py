@@ -60,9 +60,9 @@ def backtest(
     model: RecurrentModel, test: WindowSet, autoregression: Autoregression, *, target: str, source: str
 ) -> tuple[Backtest, Predictions]:
     """Predict every target of `test` in three ways and measure them."""
-    targets = test.targets()
+    targets = test.targets()[:, 0]
     predictions = {
-        model.config.cell: predict(model, test),
+        model.config.cell: predict(model, test).next[:, 0],
         "last value": last_value(test),
         f"AR({test.window})": autoregression.predict(test),
     }

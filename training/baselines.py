@@ -39,7 +39,7 @@ def fit_autoregression(windows: WindowSet) -> Autoregression:
     sums_T = np.zeros(order)
     products_TT = np.zeros((order, order))
     moments_T = np.zeros(order)
-    targets_M = windows.targets()
+    targets_M = windows.targets()[:, 0]
     centre = targets_M.mean()
     # In blocks: M·T numbers at once would not fit for a long series and a wide window.
     for block in np.array_split(windows.rows, max(1, len(windows) * order // 2**22)):

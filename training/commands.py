@@ -1,6 +1,7 @@
 """The two commands: fit a run and end with a backtest; repeat a run's backtest on a file."""
 
 import math
+import time
 from pathlib import Path
 
 import msgspec
@@ -12,15 +13,23 @@ from rich.table import Table
 
 from training.backtest import Backtest, backtest
 from training.baselines import fit_autoregression
+from training.build import check_resolution, new_model
 from training.config import FitOptions, RunConfig, default_epochs, library_versions
-from training.data import DataOptions, Dataset, Parts, SplitOptions, WindowSet, load, split_windows
+from training.conformal import calibrate
+from training.data import DataOptions, Dataset, Parts, SplitOptions, all_windows, load, split_windows
+from training.data.runs import spread_evenly
 from training.errors import DataError
-from training.fit import Fit, check_resolution, new_model
-from training.model import ModelConfig
+from training.fit import Fit
+from training.model import ModelConfig, RecurrentModel
 from training.pictures import backtest_picture, loss_picture
-from training.run import RunFolder, load_run
+from training.run import RunFolder, Samples, load_run
+from training.workers import join
 
 MAX_SAMPLES = 256
+# An epoch of more steps than this shows its own progress.
+MANY_STEPS = 200
+# Where an epoch takes longer than this, the fit can be resumed from within it.
+CHECKPOINT_SECONDS = 30.0
 
 
 class FitRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,28 +46,46 @@ class FitRequest(msgspec.Struct, frozen=True, kw_only=True):
     has_default_epochs: bool
 
 
-def fit_run(request: FitRequest, out: Path, *, resume: bool, force: bool, console: Console) -> Backtest:
+def fit_run(request: FitRequest, out: Path, *, resume: bool, force: bool, console: Console) -> Backtest | None:
     """Fit a model on the data, keep the run in `out` and return its backtest.
 
+    Under torchrun every worker takes its share of each batch; the first alone writes, and returns a backtest.
     Raises TrainingError for anything wrong with options, data or folder, before anything is written.
     """
-    config, parts = _prepare(request, console)
-    model = new_model(config.model, parts.fit, seed=config.seed)
-    check_resolution(model, parts.fit, config.features)
-    folder = RunFolder(out)
-    folder.prepare(resume=resume, force=force)
-    torch.set_num_threads(config.fit.threads)
-    fit = Fit(model, parts, config.fit, seed=config.seed)
-    if resume:
-        folder.check_same_config(config)
-        folder.restore(fit)
-    else:
-        folder.write_config(config)
-    _run_epochs(fit, folder, console)
-    fit.restore_best()
+    device = torch.device(request.fit.device)
+    torch.set_num_threads(request.fit.threads)
+    with join(device) as workers, load(request.data) as dataset:
+        if not workers.is_first:
+            console.quiet = True
+        config, parts = _prepare(request, dataset, console)
+        model = new_model(config.model, parts.fit, seed=config.seed)
+        check_resolution(model, parts.fit, config.features)
+        model.to(device, torch.float64 if config.fit.precision == "float64" else torch.float32)
+        fit = Fit(model, parts, config.fit, seed=config.seed, workers=workers)
+        folder = RunFolder(out)
+        if workers.is_first:
+            folder.prepare(resume=resume, force=force)
+        if resume:
+            folder.check_same_config(config)
+            folder.restore(fit, write=workers.is_first)
+        elif workers.is_first:
+            folder.write_config(config)
+        _run_epochs(fit, folder if workers.is_first else None, console)
+        if not workers.is_first:
+            return None
+        fit.restore_best()
+        model.to("cpu", torch.float32)
+        if model.needs_series:
+            folder.write_series(dataset.series_ids)
+        folder.write_loss_picture(loss_picture(fit.history))
+        return _finish(model, parts, config, folder)
+
+
+def _finish(model: RecurrentModel, parts: Parts, config: RunConfig, folder: RunFolder) -> Backtest:
+    """Calibrate, judge and keep the fitted model."""
+    calibrate(model, parts.validation)
     folder.write_model(model)
-    folder.write_samples(_samples(parts))
-    folder.write_loss_picture(loss_picture(fit.history))
+    folder.write_samples(_samples(parts, model))
     autoregression = fit_autoregression(parts.fit)
     result, predictions = backtest(
         model, parts.test, autoregression, target=config.features[0], source=config.data.source
@@ -75,16 +102,20 @@ def backtest_run(run_path: Path, source: str, *, all_rows: bool, out: Path | Non
     """
     run = load_run(run_path)
     before = msgspec.convert(run.backtest, Backtest)
-    dataset = load(msgspec.structs.replace(run.config.data, source=source, column=run.config.features[0]))
-    _describe(dataset, console)
-    test = (
-        _all_windows(dataset, run.config.model.window)
-        if all_rows
-        else split_windows(dataset, run.config.split, run.config.model.window).test
-    )
-    result, predictions = backtest(
-        run.model, test, before.protocol.autoregression, target=run.config.features[0], source=source
-    )
+    model = run.config.model
+    options = msgspec.structs.replace(run.config.data, source=source, column=run.config.features[0])
+    with load(options) as dataset:
+        _describe(dataset, console)
+        if run.series_ids:
+            dataset = dataset.numbered_as(tuple(run.series_ids))  # noqa: PLW2901 (the same rows)
+        test = (
+            all_windows(dataset, model.window, model.horizon)
+            if all_rows
+            else split_windows(dataset, run.config.split, model.window, model.horizon).test
+        )
+        result, predictions = backtest(
+            run.model, test, before.protocol.autoregression, target=run.config.features[0], source=source
+        )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         RunFolder(out).write_backtest(result, backtest_picture(result, predictions))
@@ -106,16 +137,23 @@ def backtest_table(result: Backtest) -> Table:
     return table
 
 
-def _prepare(request: FitRequest, console: Console) -> tuple[RunConfig, Parts]:
-    dataset = load(request.data)
+def _prepare(request: FitRequest, dataset: Dataset, console: Console) -> tuple[RunConfig, Parts]:
     _describe(dataset, console)
-    parts = split_windows(dataset, request.split, request.model.window)
+    model = request.model
+    if model.scaling == "series":
+        if not dataset.series_ids:
+            raise DataError("scaling is 'series', but the data has no column that names series (--series NAME)")
+        model = msgspec.structs.replace(model, num_series=len(dataset.series_ids))
+    parts = split_windows(dataset, request.split, model.window, model.horizon)
+    if model.calendar and not parts.fit.has_times:
+        raise DataError(f"calendar is {', '.join(model.calendar)}, but the data has no column of dates (--time NAME)")
     fit = request.fit
     if request.has_default_epochs:
-        fit = msgspec.structs.replace(fit, epochs=default_epochs(len(parts.fit), fit.batch_size))
+        num_windows = min(len(parts.fit), fit.epoch_windows or len(parts.fit))
+        fit = msgspec.structs.replace(fit, epochs=default_epochs(num_windows, fit.batch_size))
     console.print(f"windows: {len(parts.fit)} to fit on, {len(parts.validation)} validation, {len(parts.test)} test")
     config = RunConfig(
-        model=request.model,
+        model=model,
         features=dataset.features,
         data=request.data,
         provenance=dataset.provenance,
@@ -136,7 +174,10 @@ def _describe(dataset: Dataset, console: Console) -> None:
     console.print(f"data: {known.num_rows} rows of {', '.join(dataset.features)} {order}{filled}{untimed}{trimmed}")
 
 
-def _run_epochs(fit: Fit, folder: RunFolder, console: Console) -> None:
+def _run_epochs(fit: Fit, folder: RunFolder | None, console: Console) -> None:
+    """Fit to the end, keeping each epoch in `folder` and, where they are long, points in between."""
+    kept_at = time.monotonic()
+    steps = fit.steps_per_epoch
     columns = (
         TextColumn("epoch"),
         MofNCompleteColumn(),
@@ -148,10 +189,23 @@ def _run_epochs(fit: Fit, folder: RunFolder, console: Console) -> None:
         bar = progress.add_task(
             "fit", total=fit.options.epochs, completed=len(fit.history), train=math.nan, validation=math.nan
         )
+
+        def after_step() -> None:
+            nonlocal kept_at
+            if steps >= MANY_STEPS:
+                progress.update(bar, completed=len(fit.history) + fit.position / steps)
+            if folder is not None and time.monotonic() - kept_at > CHECKPOINT_SECONDS:
+                folder.write_checkpoint(fit)
+                kept_at = time.monotonic()
+
         while not fit.is_finished:
-            metrics = fit.run_epoch()
-            folder.write_epoch(fit)
-            progress.update(bar, advance=1, train=metrics.train_loss, validation=metrics.validation_loss)
+            metrics = fit.run_epoch(after_step)
+            if folder is not None:
+                folder.write_epoch(fit)
+                kept_at = time.monotonic()
+            progress.update(
+                bar, completed=len(fit.history), train=metrics.train_loss, validation=metrics.validation_loss
+            )
     if fit.best is not None:
         console.print(
             f"fit: {len(fit.history)} epochs, best is {fit.best.epoch} "
@@ -159,23 +213,14 @@ def _run_epochs(fit: Fit, folder: RunFolder, console: Console) -> None:
         )
 
 
-def _samples(parts: Parts) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Up to MAX_SAMPLES windows [N, T, F] spread evenly over validation and test."""
-    rows = np.concatenate((parts.validation.rows, parts.test.rows))
-    both = WindowSet(values=parts.test.values, rows=rows, window=parts.test.window)
-    return both.windows(MAX_SAMPLES).astype(np.float32)
-
-
-def _all_windows(dataset: Dataset, window: int) -> WindowSet:
-    """Every window of a dataset that the run has not seen."""
-    values = np.concatenate([series.values for series in dataset.series])
-    rows = []
-    offset = 0
-    for series in dataset.series:
-        inside = np.arange(window, len(series.values))
-        rows.append(offset + inside[series.targetable[inside]])
-        offset += len(series.values)
-    found = WindowSet(values=values, rows=np.concatenate(rows), window=window)
-    if not len(found):
-        raise DataError(f"the data has {len(values)} rows; a backtest needs at least {window + 1} (window {window})")
-    return found
+def _samples(parts: Parts, model: RecurrentModel) -> Samples:
+    """Up to MAX_SAMPLES inputs of the model spread evenly over validation and test."""
+    chosen = spread_evenly(len(parts.validation) + len(parts.test), MAX_SAMPLES)
+    in_test = chosen >= len(parts.validation)
+    found = (
+        parts.validation.batch(chosen[~in_test], np.float32),
+        parts.test.batch(chosen[in_test] - len(parts.validation), np.float32),
+    )
+    names = ["window"] + ["time_seconds"] * model.needs_time + ["series"] * model.needs_series
+    arrays = {"window": "windows", "time_seconds": "time_seconds", "series": "series"}
+    return {name: np.concatenate([getattr(batch, arrays[name]) for batch in found]) for name in names}

@@ -10,6 +10,9 @@ from training.model import ModelConfig
 
 LIBRARIES = ("torch", "numpy", "safetensors", "msgspec", "pyarrow")
 
+DEVICES = ("cpu", "cuda")
+PRECISIONS = ("float32", "float64", "mixed")
+
 # Where the number of epochs is left open: about this many optimiser steps, within these limits.
 DEFAULT_STEPS = 2000
 DEFAULT_EPOCHS = (10, 250)
@@ -20,7 +23,10 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     `learning_rate` is the peak of the one-cycle schedule, `patience` the epochs without a better validation loss
     before the fit stops, `clip_norm` the longest gradient, `threads` torch's threads for one operation. The
-    weights depend on `threads`: sums are added up in another order.
+    weights depend on `threads`: sums are added up in another order. `huber_delta` is where the loss turns from a
+    square to a line, in the transform's units; `average` the decay of a running average of the weights, which is what
+    is judged and kept (0: the weights themselves). An epoch sees `epoch_windows` windows at most (0: all).
+    `precision` is float32, float64, or mixed (bfloat16 in matmuls, for GPUs), `device` cpu or cuda.
     """
 
     epochs: int
@@ -30,17 +36,30 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     patience: int = 50
     clip_norm: float = 1.0
     threads: int = 1
+    huber_delta: float = 1.0
+    average: float = 0.0
+    epoch_windows: int = 0
+    precision: str = "float32"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be fitted with."""
         for name in ("epochs", "batch_size", "patience", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "clip_norm", "huber_delta"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0 and finite")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay is {self.weight_decay}; it must be at least 0 and finite")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is {self.average}; it must be at least 0 and below 1")
+        if self.epoch_windows < 0:
+            raise ValueError(f"epoch_windows is {self.epoch_windows}; it must be at least 0")
+        if self.device not in DEVICES:
+            raise ValueError(f"device is {self.device!r}; it must be one of {', '.join(DEVICES)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@
     ├── OptionError     an option that cannot be used
     ├── DataError       a series that cannot be read or learnt from
     ├── FitError        a fit that went wrong
+    ├── LeakError       a forecaster that looked at what it was to predict
     └── RunError        a run's folder that is missing, broken or in the way
 
 Every message is one line and names the field, its value and the limit.
@@ -24,6 +25,10 @@ class DataError(TrainingError):
 
 class FitError(TrainingError):
     """A fit that went wrong."""
+
+
+class LeakError(TrainingError):
+    """A forecaster that looked at what it was to predict."""
 
 
 class RunError(TrainingError):

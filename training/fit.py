@@ -5,14 +5,16 @@
         metrics = fit.run_epoch()
     fit.restore_best()
 
-Nothing here reads a clock or writes a file. `state_dict` holds all that the rest of the fit depends on: a fit
-that loads it goes on to the same weights, bit for bit.
+Nothing here reads a clock or writes a file. `state_dict` holds all that the rest of the fit depends on, in the middle
+of an epoch too: a fit that loads it goes on to the same weights, bit for bit.
+
+Shapes: B batch, T window, F features, K horizons, M windows.
 """
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,20 +24,24 @@ from torch import Tensor, nn
 
 from training.config import FitOptions
 from training.data import Parts, WindowSet
-from training.errors import DataError, FitError
-from training.model import ModelConfig, RecurrentModel
+from training.data.order import epoch_order
+from training.errors import FitError
+from training.loss import Loss
+from training.model import LossTerms, RecurrentModel
+from training.workers import Workers
 
-# Scales are taken of at most this many numbers, spread evenly over the windows.
-SCALE_SAMPLE = 2**24
 EVALUATION_BATCH = 4096
-# float32 steps above this share of the scale would be noise that a model can see.
-RESOLUTION = 0.02
 
 
 class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `metrics.jsonl`. Losses are Huber in the transform's units, `validation_rmse` is in raw units."""
+    """One line of `metrics.jsonl`.
+
+    `step` counts the optimiser's steps so far. Losses are in the transform's units, `validation_rmse` is that of the
+    next value in raw units.
+    """
 
     epoch: int
+    step: int
     train_loss: float
     validation_loss: float
     validation_rmse: float
@@ -43,81 +49,97 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
     is_best: bool
 
 
-class WindowTensors:
-    """A WindowSet in single precision, handed out in batches."""
+class Inputs(NamedTuple):
+    """A batch on the device: windows [B, T, F], targets [B, K] and what else the model takes."""
 
-    def __init__(self, windows: WindowSet) -> None:
-        self.values = torch.from_numpy(windows.values).float()
-        self.rows = torch.from_numpy(windows.rows)
-        self.offsets = torch.arange(-windows.window, 0)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """The windows [B, T, F] and targets [B, 1] numbered `chosen` [B]."""
-        rows = self.rows[chosen]
-        return self.values[rows[:, None] + self.offsets], self.values[rows, :1]
+    window: Tensor
+    target: Tensor
+    time_seconds: Tensor | None
+    series: Tensor | None
 
 
-def new_model(config: ModelConfig, windows: WindowSet, *, seed: int) -> RecurrentModel:
-    """A model with weights drawn from `seed` and the transform's scales taken from the windows to fit on."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = RecurrentModel(config)
-    limit = max(1, SCALE_SAMPLE // (config.window * config.num_features))
-    model.transform.fit(windows.windows(limit), windows.targets(limit))
-    return model
+def inputs_of(windows: WindowSet, chosen: NDArray[np.int64], model: RecurrentModel) -> Inputs:
+    """The windows numbered `chosen` as the model takes them, on its device and in its precision."""
+    batch = windows.batch(chosen, np.float32)
+    like = model.transform.mean
+
+    def whole_numbers(array: NDArray[np.int64] | None) -> Tensor | None:
+        return None if array is None else torch.from_numpy(array).to(like.device)
+
+    return Inputs(
+        # Through float32 whatever the fit's precision: it is what a served model is asked with.
+        window=torch.from_numpy(batch.windows).to(like),
+        target=torch.from_numpy(batch.targets).to(like),
+        time_seconds=whole_numbers(batch.time_seconds) if model.needs_time else None,
+        series=whole_numbers(batch.series) if model.needs_series else None,
+    )
 
 
-def check_resolution(model: RecurrentModel, windows: WindowSet, features: Sequence[str]) -> None:
-    """Refuse a series whose changes drown in single precision, which is what models see and servers take.
+def batches_of(windows: WindowSet, model: RecurrentModel) -> Iterator[Inputs]:
+    """All windows in order, in large batches."""
+    for start in range(0, len(windows), EVALUATION_BATCH):
+        yield inputs_of(windows, np.arange(start, min(start + EVALUATION_BATCH, len(windows))), model)
 
-    Raises DataError naming the column if float32 numbers of its size lie further apart than RESOLUTION of the
-    scale that the transform works in.
-    """
-    largest_F = np.abs(windows.values).max(axis=0)
-    scale_F = model.transform.scale.double().numpy()
-    scale_F[0] = model.transform.target_scale.item()
-    for name, largest, scale in zip(features, largest_F, scale_F, strict=True):
-        spacing = float(np.spacing(np.float32(largest)))
-        if spacing > RESOLUTION * scale:
-            raise DataError(
-                f"column {name!r} reaches {largest:g}, where single-precision numbers are {spacing:g} apart; its "
-                f"changes are of scale {scale:g} and need {RESOLUTION * scale:g}: subtract a constant from the column"
-            )
+
+class Predicted(NamedTuple):
+    """Predictions for M windows in raw units: `next` [M, K], `lower` and `upper` [M, K, L] or None."""
+
+    next: NDArray[np.float64]
+    lower: NDArray[np.float64] | None
+    upper: NDArray[np.float64] | None
 
 
 @torch.no_grad()
-def predict(model: RecurrentModel, windows: WindowSet) -> NDArray[np.float64]:
-    """The model's prediction for every window, [M], in raw units."""
-    tensors = WindowTensors(windows)
-    batches = torch.split(torch.arange(len(tensors)), EVALUATION_BATCH)
-    predicted_M: NDArray[np.float64] = (
-        torch.cat([model(tensors.batch(chosen)[0])[:, 0] for chosen in batches]).double().numpy()
-    )
-    return predicted_M
+def predict(model: RecurrentModel, windows: WindowSet) -> Predicted:
+    """The model's predictions for every window."""
+    found = [model.predict(batch.window, batch.time_seconds, batch.series) for batch in batches_of(windows, model)]
+
+    def joined(name: str) -> NDArray[np.float64] | None:
+        parts = [getattr(prediction, name) for prediction in found]
+        return None if parts[0] is None else torch.cat(parts).double().cpu().numpy()
+
+    following = joined("next")
+    assert following is not None
+    return Predicted(following, joined("lower"), joined("upper"))
 
 
 class Fit:
     """One fit, an epoch at a time. The model's weights are those of the last epoch until `restore_best`."""
 
-    def __init__(self, model: RecurrentModel, parts: Parts, options: FitOptions, *, seed: int) -> None:
+    def __init__(
+        self, model: RecurrentModel, parts: Parts, options: FitOptions, *, seed: int, workers: Workers | None = None
+    ) -> None:
+        """The model lies on the device to fit on already; `workers` share every batch."""
         self.model = model
         self.options = options
         self.history: list[EpochMetrics] = []
-        self._fit = WindowTensors(parts.fit)
-        self._validation = WindowTensors(parts.validation)
-        self._generator = torch.Generator().manual_seed(seed)
+        # Steps taken of the epoch that is under way, and the sum of its windows' losses.
+        self.position = 0
+        self._parts = parts
+        self._seed = seed
+        self._workers = workers or Workers()
+        self._device = model.transform.mean.device
+        self._total = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._loss = Loss(model, huber_delta=options.huber_delta)
+        self._shared_loss = self._workers.wrap(self._loss)
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser,
-            max_lr=options.learning_rate,
-            total_steps=options.epochs * math.ceil(len(self._fit) / options.batch_size),
+            self._optimiser, max_lr=options.learning_rate, total_steps=options.epochs * self.steps_per_epoch
         )
+        self._averaged = Average(model, options.average)
         self._best = copy.deepcopy(model.state_dict())
+
+    @property
+    def windows_per_epoch(self) -> int:
+        """How many windows an epoch sees: all there are, or as many as the options allow."""
+        return min(len(self._parts.fit), self.options.epoch_windows or len(self._parts.fit))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return math.ceil(self.windows_per_epoch / self.options.batch_size)
 
     @property
     def best(self) -> EpochMetrics | None:
@@ -131,29 +153,34 @@ class Fit:
             return True
         return self.best is not None and len(self.history) - self.best.epoch >= self.options.patience
 
-    def run_epoch(self) -> EpochMetrics:
-        """Fit on every window once, in a new random order. Raises FitError if the loss is not a finite number."""
-        total = 0.0
-        order = torch.randperm(len(self._fit), generator=self._generator)
-        for chosen in torch.split(order, self.options.batch_size):
-            self._optimiser.zero_grad()
-            loss = nn.functional.huber_loss(*self.model.loss_terms(*self._fit.batch(chosen)))
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
-            self._optimiser.step()
-            total += loss.item() * len(chosen)
-            learning_rate = float(self._schedule.get_last_lr()[0])
-            self._schedule.step()
-        validation_loss, validation_rmse = self._validate()
+    def run_epoch(self, after_step: Callable[[], None] = lambda: None) -> EpochMetrics:
+        """Fit on every window once, in a new random order, from where the epoch stands.
+
+        `after_step` is called between steps, where `state_dict` may be taken. Raises FitError if the loss is not a
+        finite number.
+        """
         epoch = len(self.history) + 1
-        if not math.isfinite(total + validation_loss):
+        size = self.options.batch_size
+        order = epoch_order(len(self._parts.fit), seed=self._seed, epoch=epoch)
+        while self.position < self.steps_per_epoch:
+            start = self.position * size
+            chosen = order[start : min(start + size, self.windows_per_epoch)]
+            learning_rate = float(self._schedule.get_last_lr()[0])
+            self._step(torch.from_numpy(chosen))
+            self.position += 1
+            after_step()
+        self._averaged.swap()
+        validation_loss, validation_rmse = self._validate()
+        train_loss = self._total.item() / self.windows_per_epoch
+        if not math.isfinite(train_loss + validation_loss):
             raise FitError(
                 f"the loss is not finite in epoch {epoch}; learning_rate is {self.options.learning_rate}, "
                 "a lower one may help"
             )
         metrics = EpochMetrics(
             epoch=epoch,
-            train_loss=total / len(self._fit),
+            step=epoch * self.steps_per_epoch,
+            train_loss=train_loss,
             validation_loss=validation_loss,
             validation_rmse=validation_rmse,
             learning_rate=learning_rate,
@@ -161,19 +188,36 @@ class Fit:
         )
         if metrics.is_best:
             self._best = copy.deepcopy(self.model.state_dict())
+        self._averaged.swap()
         self.history.append(metrics)
+        self.position = 0
+        self._total.zero_()
         return metrics
+
+    def _step(self, chosen: Tensor) -> None:
+        own, weight = self._workers.share(chosen)
+        self._optimiser.zero_grad()
+        inputs = inputs_of(self._parts.fit, own.numpy(), self.model)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.options.precision == "mixed"):
+            loss_B = self._shared_loss(inputs.window, inputs.target, inputs.time_seconds, inputs.series)
+        (loss_B.mean() * weight).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+        self._optimiser.step()
+        self._schedule.step()
+        self._averaged.update()
+        self._total += self._workers.total(loss_B.detach().double().sum() * (weight > 0))
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
-        """Huber loss in the transform's units and RMSE in raw units."""
+        """The loss, and the RMSE of the next value in raw units."""
         loss = squares = 0.0
-        for chosen in torch.split(torch.arange(len(self._validation)), EVALUATION_BATCH):
-            y_B1, target_B1 = self.model.loss_terms(*self._validation.batch(chosen))
-            loss += nn.functional.huber_loss(y_B1, target_B1, reduction="sum").item()
-            squares += (y_B1 - target_B1).square().sum().item()
-        count = len(self._validation)
-        return loss / count, math.sqrt(squares / count) * self.model.transform.target_scale.item()
+        for inputs in batches_of(self._parts.validation, self.model):
+            terms: LossTerms = self.model.loss_terms(*inputs)
+            loss += self._loss.of(terms).double().sum().item()
+            predicted_BK = self.model(inputs.window, inputs.time_seconds, inputs.series)
+            squares += (predicted_BK - inputs.target)[:, 0].double().square().sum().item()
+        count = len(self._parts.validation)
+        return loss / count, math.sqrt(squares / count)
 
     def restore_best(self) -> None:
         """Put the weights of the best epoch into the model."""
@@ -183,9 +227,11 @@ class Fit:
         """All that the rest of the fit depends on, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
+            "averaged": self._averaged.weights,
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
-            "generator": self._generator.get_state(),
+            "position": self.position,
+            "total": self._total,
             "best": self._best,
             "history": msgspec.to_builtins(self.history),
         }
@@ -193,8 +239,39 @@ class Fit:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where another fit with the same model, windows and options stood."""
         self.model.load_state_dict(state["model"])
+        self._averaged.load(state["averaged"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
-        self._generator.set_state(state["generator"])
+        self.position = state["position"]
+        self._total.copy_(state["total"])
         self._best = copy.deepcopy(state["best"])
         self.history = msgspec.convert(state["history"], list[EpochMetrics])
+
+
+class Average:
+    """A running average of the weights (Polyak & Juditsky 1992): average = decay · average + (1 - decay) · weights.
+
+    With decay 0 there is none, and nothing is kept.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._parameters = [parameter.detach() for parameter in model.parameters()]
+        self._decay = decay
+        self.weights = [parameter.clone() for parameter in self._parameters] if decay else []
+
+    def update(self) -> None:
+        """Take in the weights of another step."""
+        if self.weights:
+            torch._foreach_lerp_(self.weights, self._parameters, 1 - self._decay)
+
+    def swap(self) -> None:
+        """Exchange the average and the model's weights."""
+        for parameter, average in zip(self._parameters, self.weights, strict=False):
+            kept = parameter.clone()
+            parameter.copy_(average)
+            average.copy_(kept)
+
+    def load(self, weights: list[Tensor]) -> None:
+        """Take the average from a checkpoint."""
+        for average, kept in zip(self.weights, weights, strict=True):
+            average.copy_(kept)

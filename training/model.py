@@ -1,20 +1,34 @@
-"""The recurrent model: transform, a stack of cells, one linear head.
+"""The recurrent model: scaling, transform, calendar, a stack of cells, a head.
 
-Shapes: B batch, T window, F features, H hidden size.
+Shapes: B batch, T window, F features, H hidden size, K horizons, L interval levels.
 """
 
-from typing import cast
+from typing import NamedTuple
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
-from training.cells import CELL_KINDS, HAND_WRITTEN, TORCH, Cell, GRUState, LSTMState, State
+from training import calendar
+from training.cells import CELL_KINDS, HAND_WRITTEN, State
+from training.head import INTERVALS, Head, Said
+from training.scaling import SCALINGS, Ruler, Scaling, SeriesScaling
+from training.stack import CellStack, TorchStack
 from training.transform import TRANSFORMS, Transform, TransformState
+
+__all__ = ["CellStack", "ModelConfig", "ModelState", "Prediction", "RecurrentModel", "TorchStack"]
+
+
+SIZES = ("window", "num_features", "hidden_size", "num_layers", "transition_depth", "output_depth", "horizon")
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that fixes a model's shape. Raises ValueError naming the field, its value and the limit."""
+    """Everything that fixes a model's shape. Raises ValueError naming the field, its value and the limit.
+
+    `transition_depth` cells run in each step of a layer, `output_depth` layers turn the top output into predictions,
+    `horizon` values ahead are predicted directly. `calendar` names cycles of `training.calendar`, `scaling` one of
+    `training.scaling` (of `num_series` series). `levels` are the shares of values that intervals shall hold.
+    """
 
     cell: str
     window: int
@@ -22,79 +36,65 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     hidden_size: int
     num_layers: int
     transform: str
+    transition_depth: int = 1
+    residual: bool = False
+    output_depth: int = 1
+    horizon: int = 1
+    calendar: tuple[str, ...] = ()
+    scaling: str = "fit"
+    num_series: int = 0
+    intervals: str = "none"
+    levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
-        if self.cell not in CELL_KINDS:
-            raise ValueError(f"cell is {self.cell!r}; it must be one of {', '.join(CELL_KINDS)}")
-        if self.transform not in TRANSFORMS:
-            raise ValueError(f"transform is {self.transform!r}; it must be one of {', '.join(TRANSFORMS)}")
-        for name in ("window", "num_features", "hidden_size", "num_layers"):
+        self._check_words()
+        for name in (
+            "window",
+            "num_features",
+            "hidden_size",
+            "num_layers",
+            "transition_depth",
+            "output_depth",
+            "horizon",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.residual and self.num_layers < 2:
+            raise ValueError(f"residual connects layers and num_layers is {self.num_layers}; it must be at least 2")
+        if self.cell not in HAND_WRITTEN and (self.residual or self.transition_depth > 1):
+            raise ValueError(
+                f"cell is {self.cell!r}, which is torch's own; residual and transition_depth need one of "
+                f"{', '.join(HAND_WRITTEN)}"
+            )
+        if self.scaling == "window" and self.window < 2:
+            raise ValueError(f"window is {self.window}; scaling 'window' needs at least 2 values to measure")
+        if (self.scaling == "series") != (self.num_series > 0):
+            raise ValueError(f"num_series is {self.num_series}; scaling 'series' needs at least 1 and the others none")
+        if (self.intervals == "none") != (not self.levels):
+            raise ValueError(
+                f"levels are {list(self.levels)}; intervals {self.intervals!r} take "
+                + ("none" if self.levels else "at least one")
+            )
+        if list(self.levels) != sorted(set(self.levels)) or not all(0 < level < 1 for level in self.levels):
+            raise ValueError(f"levels are {list(self.levels)}; they must grow and lie between 0 and 1")
 
+    def _check_words(self) -> None:
+        for name, choices in (
+            ("cell", CELL_KINDS),
+            ("transform", tuple(TRANSFORMS)),
+            ("scaling", tuple(SCALINGS)),
+            ("intervals", INTERVALS),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}")
+        if not set(self.calendar) <= set(calendar.CYCLES) or len(set(self.calendar)) != len(self.calendar):
+            raise ValueError(f"calendar is {list(self.calendar)}; it takes each of {', '.join(calendar.CYCLES)} once")
 
-class CellStack(nn.Module):
-    """Layers of hand-written cells: layer k reads the output of layer k - 1 at the same step."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        make = HAND_WRITTEN[config.cell]
-        sizes = [config.num_features] + [config.hidden_size] * config.num_layers
-        self.layers = nn.ModuleList([make(size, config.hidden_size) for size in sizes[:-1]])
-
-    def cells(self) -> list[Cell]:
-        """The cells, bottom layer first."""
-        return [cast("Cell", layer) for layer in self.layers]
-
-    def initial_state(self, x_BF: Tensor) -> list[State]:
-        """Zeros for every layer; layers above the first only take batch size and dtype from `x_BF`."""
-        return [cell.initial_state(x_BF) for cell in self.cells()]
-
-    def step(self, x_BF: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
-        """One step through every layer: the top output [B, H] and the new states."""
-        after: list[State] = []
-        for layer, state in zip(self.layers, states, strict=True):
-            after.append(layer(x_BF, state))
-            x_BF = after[-1].h
-        return x_BF, after
-
-    def forward(self, x_BTF: Tensor) -> Tensor:
-        """The top layer's output after the last step, [B, H], from zero state."""
-        states = self.initial_state(x_BTF[:, 0])
-        for x_BF in x_BTF.unbind(dim=1):
-            h_BH, states = self.step(x_BF, states)
-        return h_BH
-
-
-class TorchStack(nn.Module):
-    """torch.nn.LSTM or GRU behind the same interface, to stand beside the hand-written ones."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.recurrent = TORCH[config.cell](
-            config.num_features, config.hidden_size, num_layers=config.num_layers, batch_first=True
-        )
-
-    def initial_state(self, x_BF: Tensor) -> list[State]:
-        """Zeros for every layer."""
-        zeros = x_BF.new_zeros(len(x_BF), self.recurrent.hidden_size)
-        one: State = LSTMState(h=zeros, c=zeros) if isinstance(self.recurrent, nn.LSTM) else GRUState(h=zeros)
-        return [one] * self.recurrent.num_layers
-
-    def step(self, x_BF: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
-        """One step through every layer: the top output [B, H] and the new states."""
-        stacked = [torch.stack(field) for field in zip(*states, strict=True)]
-        if isinstance(self.recurrent, nn.LSTM):
-            _, (h_LBH, c_LBH) = self.recurrent(x_BF[:, None], (stacked[0], stacked[1]))
-            return h_LBH[-1], [LSTMState(h=h, c=c) for h, c in zip(h_LBH, c_LBH, strict=True)]
-        _, h_LBH = self.recurrent(x_BF[:, None], stacked[0])
-        return h_LBH[-1], [GRUState(h=h) for h in h_LBH]
-
-    def forward(self, x_BTF: Tensor) -> Tensor:
-        """The top layer's output after the last step, [B, H], from zero state."""
-        outputs_BTH, _ = self.recurrent(x_BTF)
-        return cast("Tensor", outputs_BTH[:, -1])
+    @property
+    def input_size(self) -> int:
+        """Channels that the first layer reads: features and calendar."""
+        return self.num_features + calendar.num_channels(self.calendar)
 
 
 class ModelState(msgspec.Struct, frozen=True):
@@ -104,42 +104,165 @@ class ModelState(msgspec.Struct, frozen=True):
     transform: TransformState
 
 
+class Prediction(NamedTuple):
+    """What comes next, in raw units.
+
+    `next` [B, K]; `lower` and `upper` [B, K, L], the ends of each interval, or None; `unit` [B, 1], what 1 means in
+    raw units where that differs from row to row, or None.
+    """
+
+    next: Tensor
+    lower: Tensor | None
+    upper: Tensor | None
+    unit: Tensor | None
+
+
+class LossTerms(NamedTuple):
+    """For the loss, in the transform's units: the output [B, K], where it should have been, and the raw spread.
+
+    `spread` [B, 2, K, L] is None unless the model learns how far its intervals reach.
+    """
+
+    output: Tensor
+    target: Tensor
+    spread: Tensor | None
+
+
 class RecurrentModel(nn.Module):
-    """Predicts the next value of a series, in its own units, from a window [B, T, F] or one value at a time.
+    """Predicts what follows in a series, in its own units, from a window [B, T, F] or one value at a time.
 
-        x, anchor = transform.encode(window)
-        h         = stack(x)                        the top layer's last output
-        next      = transform.decode(head(h), anchor)
+        ruler     = scaling(window, series)
+        x, anchor = transform.encode(ruler.rule(window))
+        h         = stack([x; calendar(time_seconds)])         the top layer's last output
+        next      = ruler.raw(transform.decode(head(h), anchor))
 
+    `time_seconds` int64 [B, T] (UTC) is needed with a calendar, `series` int64 [B, 1] with scaling by series.
     Stepping through a window from `initial_state` gives the same prediction as `forward`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.transform: Transform = TRANSFORMS[config.transform](config.num_features)
-        self.stack: CellStack | TorchStack = CellStack(config) if config.cell in HAND_WRITTEN else TorchStack(config)
-        self.head = nn.Linear(config.hidden_size, 1)
+        self.scaling: Scaling = SCALINGS[config.scaling](config.num_features, config.num_series)
+        self.transform: Transform = TRANSFORMS[config.transform](config.num_features, config.horizon)
+        self.stack: CellStack | TorchStack = (
+            CellStack(
+                config.cell,
+                config.input_size,
+                config.hidden_size,
+                num_layers=config.num_layers,
+                transition_depth=config.transition_depth,
+                residual=config.residual,
+            )
+            if config.cell in HAND_WRITTEN
+            else TorchStack(config.cell, config.input_size, config.hidden_size, num_layers=config.num_layers)
+        )
+        self.head = Head(
+            config.hidden_size,
+            depth=config.output_depth,
+            horizon=config.horizon,
+            intervals=config.intervals,
+            num_levels=len(config.levels),
+        )
 
-    def forward(self, window_BTF: Tensor) -> Tensor:
-        """The next value, [B, 1], in raw units."""
-        x_BTF, anchor_B1 = self.transform.encode(window_BTF)
-        y_B1 = self.head(self.stack(x_BTF))
-        return self.transform.decode(y_B1, anchor_B1)
+    @property
+    def why_not_steppable(self) -> str:
+        """Why the model cannot be fed one value at a time; empty where it can."""
+        if not self.transform.steppable:
+            return f"transform {self.transform.kind!r} needs the whole window"
+        if not self.scaling.steppable:
+            return f"scaling {self.scaling.kind!r} needs the whole window"
+        return ""
 
-    def loss_terms(self, window_BTF: Tensor, target_B1: Tensor) -> tuple[Tensor, Tensor]:
-        """The output and where it should have been, both [B, 1] in the transform's units, for the loss."""
-        x_BTF, anchor_B1 = self.transform.encode(window_BTF)
-        return self.head(self.stack(x_BTF)), self.transform.encode_target(target_B1, anchor_B1)
+    @property
+    def needs_time(self) -> bool:
+        """Whether `time_seconds` must be given."""
+        return bool(self.config.calendar)
+
+    @property
+    def needs_series(self) -> bool:
+        """Whether `series` must be given."""
+        return isinstance(self.scaling, SeriesScaling)
+
+    def forward(
+        self, window_BTF: Tensor, time_seconds_BT: Tensor | None = None, series_B1: Tensor | None = None
+    ) -> Tensor:
+        """The next values, [B, K], in raw units."""
+        return self.predict(window_BTF, time_seconds_BT, series_B1).next
+
+    def predict(
+        self, window_BTF: Tensor, time_seconds_BT: Tensor | None = None, series_B1: Tensor | None = None
+    ) -> Prediction:
+        """The next values and their intervals, in raw units."""
+        ruler, x_BTI, anchor_B1 = self._encode(window_BTF, time_seconds_BT, series_B1)
+        return self._decode(self.head(self.stack(x_BTI)), anchor_B1, ruler)
+
+    def loss_terms(
+        self,
+        window_BTF: Tensor,
+        target_BK: Tensor,
+        time_seconds_BT: Tensor | None = None,
+        series_B1: Tensor | None = None,
+    ) -> LossTerms:
+        """What the loss is taken of; the spread does not shape the state that it is read from."""
+        ruler, x_BTI, anchor_B1 = self._encode(window_BTF, time_seconds_BT, series_B1)
+        features_BH = self.head.features(self.stack(x_BTI))
+        ruled_BK = target_BK if ruler is None else ruler.target_ruled(target_BK)
+        return LossTerms(
+            output=self.head.point(features_BH),
+            target=self.transform.encode_target(ruled_BK, anchor_B1),
+            spread=self.head.spread(features_BH.detach()) if self.config.intervals == "quantile" else None,
+        )
+
+    def _encode(
+        self, window_BTF: Tensor, time_seconds_BT: Tensor | None, series_B1: Tensor | None
+    ) -> tuple[Ruler | None, Tensor, Tensor]:
+        ruler = self.scaling.ruler(window_BTF, series_B1)
+        x_BTF, anchor_B1 = self.transform.encode(window_BTF if ruler is None else ruler.rule(window_BTF))
+        return ruler, self._with_calendar(x_BTF, time_seconds_BT), anchor_B1
+
+    def _with_calendar(self, x_BTF: Tensor, time_seconds_BT: Tensor | None) -> Tensor:
+        if not self.config.calendar:
+            return x_BTF
+        if time_seconds_BT is None:
+            raise ValueError("time_seconds is missing; a model with a calendar needs the time of each value")
+        return torch.cat((x_BTF, calendar.channels(self.config.calendar, time_seconds_BT, x_BTF.dtype)), dim=2)
+
+    def _decode(self, said: Said, anchor_B1: Tensor, ruler: Ruler | None) -> Prediction:
+        next_BK = self.transform.decode(said.point, anchor_B1)
+        unit_B1 = None if ruler is None else ruler.unit[:, :, 0]
+        if ruler is not None:
+            next_BK = ruler.target_raw(next_BK)
+        if said.below is None or said.above is None:
+            return Prediction(next_BK, None, None, unit_B1)
+        scale_BK1 = (self.transform.target_scale if unit_B1 is None else self.transform.target_scale * unit_B1)[
+            ..., None
+        ]
+        return Prediction(
+            next=next_BK,
+            lower=next_BK[..., None] - said.below * scale_BK1,
+            upper=next_BK[..., None] + said.above * scale_BK1,
+            unit=unit_B1,
+        )
 
     def initial_state(self, value_BF: Tensor) -> ModelState:
-        """All zeros: nothing seen. Raises ValueError if the transform cannot be stepped."""
-        if not self.transform.steppable:
-            raise ValueError(f"transform {self.transform.kind!r} needs the whole window; the model cannot be stepped")
-        return ModelState(layers=self.stack.initial_state(value_BF), transform=self.transform.initial_state(value_BF))
+        """All zeros: nothing seen. Raises ValueError if the model cannot be stepped."""
+        if self.why_not_steppable:
+            raise ValueError(f"{self.why_not_steppable}; the model cannot be stepped")
+        x_BI = value_BF[:, :1].expand(-1, self.config.input_size)
+        return ModelState(layers=self.stack.initial_state(x_BI), transform=self.transform.initial_state(value_BF))
 
-    def step(self, value_BF: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """See one value [B, F]: the next value [B, 1] in raw units, and the new state."""
-        x_BF, anchor_B1, transform_state = self.transform.step(value_BF, state.transform)
-        h_BH, layers = self.stack.step(x_BF, state.layers)
-        return self.transform.decode(self.head(h_BH), anchor_B1), ModelState(layers=layers, transform=transform_state)
+    def step(
+        self,
+        value_BF: Tensor,
+        state: ModelState,
+        time_seconds_B1: Tensor | None = None,
+        series_B1: Tensor | None = None,
+    ) -> tuple[Prediction, ModelState]:
+        """See one value [B, F]: what comes next, and the new state."""
+        ruler = self.scaling.ruler(value_BF[:, None], series_B1)
+        ruled_BF = value_BF if ruler is None else ruler.rule(value_BF[:, None])[:, 0]
+        x_BF, anchor_B1, transform_state = self.transform.step(ruled_BF, state.transform)
+        x_BI = self._with_calendar(x_BF[:, None], time_seconds_B1)[:, 0]
+        h_BH, layers = self.stack.step(x_BI, state.layers)
+        return self._decode(self.head(h_BH), anchor_B1, ruler), ModelState(layers=layers, transform=transform_state)

@@ -3,13 +3,16 @@
 config.json            what was asked for (RunConfig)
 weights.safetensors    the best weights (the RecurrentModel's state_dict)
 metrics.jsonl          one line for each epoch (EpochMetrics)
-samples.npz            `windows` float32 [≤ 256, T, F] of validation and test
+samples.npz            `window` float32 [≤ 256, T, F] of validation and test; `time_seconds` int64 [N, T] and `series`
+                       int64 [N, 1] where the model takes them
+series.json            ids of the series, in the order of their numbers, where the model takes those
 checkpoint.pt          where the fit stands, to go on from
 backtest.json, .png    how well the model did; written last, so its presence means the run is finished
 loss.png               losses over the epochs
 """
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -35,23 +38,28 @@ CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.npz"
+SERIES = "series.json"
 CHECKPOINT = "checkpoint.pt"
 BACKTEST = "backtest.json"
 BACKTEST_PICTURE = "backtest.png"
 LOSS_PICTURE = "loss.png"
-FILES = (BACKTEST, CONFIG, WEIGHTS, METRICS, SAMPLES, CHECKPOINT, BACKTEST_PICTURE, LOSS_PICTURE)
+FILES = (BACKTEST, CONFIG, WEIGHTS, METRICS, SAMPLES, SERIES, CHECKPOINT, BACKTEST_PICTURE, LOSS_PICTURE)
 
-T = TypeVar("T", bound=msgspec.Struct)
+# `window` float32 [N, T, F], and int64 `time_seconds` [N, T] and `series` [N, 1] where the model takes them.
+Samples = dict[str, NDArray[Any]]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished run: `model` is in float32 and evaluation mode, `samples` are windows [N, T, F] in raw units."""
+    """A finished run: `model` is in float32 and evaluation mode, `samples` are inputs of it by name, in raw units."""
 
     path: Path
     config: RunConfig
     model: RecurrentModel
-    samples: NDArray[np.float32]
+    samples: Samples
+    series_ids: list[str]
     backtest: dict[str, Any]
 
 
@@ -66,6 +74,7 @@ def load_run(path: Path) -> Run:
         config=config,
         model=_load_model(path / WEIGHTS, config),
         samples=_load_samples(path / SAMPLES, config),
+        series_ids=_decode(path / SERIES, list[str]) if config.model.num_series else [],
         backtest=msgspec.json.decode(_read(path / BACKTEST)),
     )
 
@@ -93,18 +102,27 @@ def _load_model(path: Path, config: RunConfig) -> RecurrentModel:
     return model.eval()
 
 
-def _load_samples(path: Path, config: RunConfig) -> NDArray[np.float32]:
+def _load_samples(path: Path, config: RunConfig) -> Samples:
+    model = config.model
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {"window": ("float32", (model.window, model.num_features))}
+    if model.calendar:
+        expected["time_seconds"] = ("int64", (model.window,))
+    if model.num_series:
+        expected["series"] = ("int64", (1,))
     try:
         with np.load(BytesIO(_read(path)), allow_pickle=False) as archive:
-            windows: NDArray[np.float32] = archive["windows"]
+            samples: Samples = {name: archive[name] for name in expected}
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"{path} is broken: {error}") from error
-    expected = (config.model.window, config.model.num_features)
-    if windows.dtype != np.float32 or windows.ndim != 3 or windows.shape[1:] != expected or not len(windows):
-        raise RunError(
-            f"{path} holds {windows.dtype} {windows.shape}; it must be float32 [N, {expected[0]}, {expected[1]}]"
-        )
-    return windows
+    for name, (dtype, shape) in expected.items():
+        array = samples[name]
+        if array.dtype != dtype or array.ndim < 2 or array.shape[1:] != shape or not len(array):
+            raise RunError(
+                f"{path}, {name!r}, holds {array.dtype} {array.shape}; it must be {dtype} [N, {str(list(shape))[1:]}"
+            )
+    if len({len(array) for array in samples.values()}) > 1:
+        raise RunError(f"{path} holds arrays of different lengths")
+    return samples
 
 
 class RunFolder:
@@ -154,34 +172,46 @@ class RunFolder:
             if name != "library_versions" and old != new:
                 raise RunError(f"{name} is {new}; the fit to resume was started with {old}")
 
-    def write_epoch(self, fit: Fit) -> None:
-        """Keep where the fit stands, then add its newest epoch to the metrics."""
+    def write_checkpoint(self, fit: Fit) -> None:
+        """Keep where the fit stands."""
         buffer = BytesIO()
         torch.save(fit.state_dict(), buffer)
         write_atomically(self.path / CHECKPOINT, buffer.getvalue())
+
+    def write_epoch(self, fit: Fit) -> None:
+        """Keep where the fit stands, then add its newest epoch to the metrics."""
+        self.write_checkpoint(fit)
         with (self.path / METRICS).open("ab") as file:
             file.write(msgspec.json.encode(fit.history[-1]) + b"\n")
 
-    def restore(self, fit: Fit) -> None:
-        """Put the fit where the last checkpoint left it, and the metrics with it. Raises RunError if it is broken."""
+    def restore(self, fit: Fit, *, write: bool = True) -> None:
+        """Put the fit where the last checkpoint left it, and the metrics with it (`write`).
+
+        Raises RunError if the checkpoint is broken.
+        """
         path = self.path / CHECKPOINT
         if path.is_file():
             try:
-                fit.load_state_dict(torch.load(path, weights_only=True))
+                fit.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
             except Exception as error:  # Broken bytes make torch.load raise anything.
                 raise RunError(f"{path} is broken: {' '.join(str(error).split())}; --force starts again") from error
         # A kill between the checkpoint and the metrics leaves a line too few; the checkpoint knows them all.
-        write_atomically(self.path / METRICS, b"".join(msgspec.json.encode(row) + b"\n" for row in fit.history))
+        if write:
+            write_atomically(self.path / METRICS, b"".join(msgspec.json.encode(row) + b"\n" for row in fit.history))
 
     def write_model(self, model: RecurrentModel) -> None:
         """Keep the weights."""
         write_atomically(self.path / WEIGHTS, safetensors.torch.save(model.state_dict()))
 
-    def write_samples(self, windows: NDArray[np.float32]) -> None:
-        """Keep windows to try the model on."""
+    def write_samples(self, samples: Samples) -> None:
+        """Keep inputs to try the model on."""
         buffer = BytesIO()
-        np.savez(buffer, windows=windows)
+        np.savez(buffer, allow_pickle=False, **samples)
         write_atomically(self.path / SAMPLES, buffer.getvalue())
+
+    def write_series(self, series_ids: Sequence[str]) -> None:
+        """Keep the ids of the series in the order of their numbers."""
+        write_atomically(self.path / SERIES, msgspec.json.encode(list(series_ids)) + b"\n")
 
     def write_loss_picture(self, png: bytes) -> None:
         """Keep the picture of the losses."""

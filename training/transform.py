@@ -1,9 +1,9 @@
 """The step between raw units and what a cell sees; part of the model, so callers never scale anything.
 
-Shapes: B batch, T window, F features (feature 0 is the target).
+Shapes: B batch, T window, F features (feature 0 is the target), K horizons.
 
-    x_BTF, anchor_B1 = transform.encode(window_BTF)     what the cells read; what the prediction is relative to
-    next_B1          = transform.decode(y_B1, anchor_B1)
+    x_BTF, anchor_B1 = transform.encode(window_BTF)     what the cells read; what the predictions are relative to
+    next_BK          = transform.decode(y_BK, anchor_B1)
 
 A transform that can be stepped does the same one value at a time, carrying a state of its own.
 """
@@ -42,7 +42,7 @@ def moments(values_MF: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
 
 
 class Transform(nn.Module):
-    """Affine scaling shared by all transforms: inputs by `mean`, `scale` [F]; the target by `target_*` [1].
+    """Affine scaling shared by all transforms: inputs by `mean`, `scale` [F]; the targets by `target_*` [K].
 
     Subclasses say what is scaled: the values, their differences, or their distance to the window's end.
     """
@@ -55,18 +55,18 @@ class Transform(nn.Module):
     target_mean: Tensor
     target_scale: Tensor
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self, num_features: int, horizon: int = 1) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
-        self.register_buffer("target_mean", torch.zeros(1))
-        self.register_buffer("target_scale", torch.ones(1))
+        self.register_buffer("target_mean", torch.zeros(horizon))
+        self.register_buffer("target_scale", torch.ones(horizon))
 
-    def fit(self, windows_MTF: NDArray[np.float64], targets_M: NDArray[np.float64]) -> None:
+    def fit(self, windows_MTF: NDArray[np.float64], targets_MK: NDArray[np.float64]) -> None:
         """Take the scales from the windows of the training part and the values that followed them."""
-        inputs_NF, offsets_N = self.to_scale(windows_MTF, targets_M)
+        inputs_NF, offsets_NK = self.to_scale(windows_MTF, targets_MK)
         mean_F, scale_F = moments(inputs_NF)
-        target_mean, target_scale = moments(offsets_N[:, None])
+        target_mean, target_scale = moments(offsets_NK)
         for buffer, value in (
             (self.mean, mean_F),
             (self.scale, scale_F),
@@ -76,22 +76,22 @@ class Transform(nn.Module):
             buffer.copy_(torch.from_numpy(value))
 
     def to_scale(
-        self, windows_MTF: NDArray[np.float64], targets_M: NDArray[np.float64]
+        self, windows_MTF: NDArray[np.float64], targets_MK: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The quantities the scales are taken of: inputs [N, F] and target offsets [N]."""
+        """The quantities the scales are taken of: inputs [N, F] and target offsets [N, K]."""
         raise NotImplementedError
 
     def encode(self, window_BTF: Tensor) -> tuple[Tensor, Tensor]:
-        """What the cells read, [B, T, F], and the anchor of the prediction, [B, 1]."""
+        """What the cells read, [B, T, F], and the anchor of the predictions, [B, 1]."""
         raise NotImplementedError
 
-    def encode_target(self, target_B1: Tensor, anchor_B1: Tensor) -> Tensor:
-        """The inverse of decode: where the output should have been, [B, 1]."""
-        return (target_B1 - anchor_B1 - self.target_mean) / self.target_scale
+    def encode_target(self, target_BK: Tensor, anchor_B1: Tensor) -> Tensor:
+        """The inverse of decode: where the output should have been, [B, K]."""
+        return (target_BK - anchor_B1 - self.target_mean) / self.target_scale
 
-    def decode(self, y_B1: Tensor, anchor_B1: Tensor) -> Tensor:
-        """The prediction in raw units, [B, 1]."""
-        return anchor_B1 + (y_B1 * self.target_scale + self.target_mean)
+    def decode(self, y_BK: Tensor, anchor_B1: Tensor) -> Tensor:
+        """The predictions in raw units, [B, K]."""
+        return anchor_B1 + (y_BK * self.target_scale + self.target_mean)
 
     def initial_state(self, value_BF: Tensor) -> TransformState:  # noqa: ARG002 (the interface)
         """The state before the first value."""
@@ -108,10 +108,10 @@ class Standardize(Transform):
     kind = "standardize"
 
     def to_scale(
-        self, windows_MTF: NDArray[np.float64], targets_M: NDArray[np.float64]
+        self, windows_MTF: NDArray[np.float64], targets_MK: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The values themselves."""
-        return windows_MTF.reshape(-1, windows_MTF.shape[2]), targets_M
+        return windows_MTF.reshape(-1, windows_MTF.shape[2]), targets_MK
 
     def encode(self, window_BTF: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled values; the anchor is 0."""
@@ -128,12 +128,12 @@ class Difference(Transform):
     kind = "difference"
 
     def to_scale(
-        self, windows_MTF: NDArray[np.float64], targets_M: NDArray[np.float64]
+        self, windows_MTF: NDArray[np.float64], targets_MK: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Differences inside the windows; windows of one value have none, so nothing to scale."""
-        offsets_M = targets_M - windows_MTF[:, -1, 0]
+        offsets_MK = targets_MK - windows_MTF[:, -1, :1]
         inputs_NF = np.diff(windows_MTF, axis=1).reshape(-1, windows_MTF.shape[2])
-        return (inputs_NF if len(inputs_NF) else np.zeros((1, windows_MTF.shape[2]))), offsets_M
+        return (inputs_NF if len(inputs_NF) else np.zeros((1, windows_MTF.shape[2]))), offsets_MK
 
     def encode(self, window_BTF: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled differences; the anchor is the window's last target value."""
@@ -162,13 +162,13 @@ class LastValue(Transform):
     steppable = False
 
     def to_scale(
-        self, windows_MTF: NDArray[np.float64], targets_M: NDArray[np.float64]
+        self, windows_MTF: NDArray[np.float64], targets_MK: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Distances to the window's end, the end itself (always 0) left out where there is more."""
         distances_MTF = windows_MTF - windows_MTF[:, -1:]
         if distances_MTF.shape[1] > 1:
             distances_MTF = distances_MTF[:, :-1]
-        return distances_MTF.reshape(-1, windows_MTF.shape[2]), targets_M - windows_MTF[:, -1, 0]
+        return distances_MTF.reshape(-1, windows_MTF.shape[2]), targets_MK - windows_MTF[:, -1, :1]
 
     def encode(self, window_BTF: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled distances to the window's end; the anchor is that end."""

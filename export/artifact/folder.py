@@ -12,6 +12,7 @@ from export.artifact.errors import ArtifactError
 from export.artifact.manifest import MANIFEST, File, Manifest
 
 GOLDEN = "golden.npz"
+SERIES = "series.json"
 WEIGHTS = "weights.safetensors"
 REPORT = "report.json"
 REPORT_PICTURE = "report.png"

@@ -10,7 +10,7 @@ A frame on the wire, all integers little endian:
 import math
 import socket
 import struct
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ class FrameError(ValueError):
 
 class _ArrayHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
-    dtype: Literal["float32", "float64"]
+    dtype: Literal["float32", "float64", "int64"]
     shape: list[Annotated[int, msgspec.Meta(ge=0)]]
 
 
@@ -38,10 +38,10 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """Small named fields, and named float arrays."""
+    """Small named fields, and named arrays."""
 
     fields: dict[str, str | int | float]
-    arrays: dict[str, NDArray[np.float32] | NDArray[np.float64]]
+    arrays: dict[str, NDArray[Any]]
 
 
 def send(connection: socket.socket, frame: Frame) -> None:

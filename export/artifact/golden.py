@@ -8,6 +8,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import GOLDEN
 from export.artifact.limits import Deviation, deviation
-from export.artifact.manifest import Graph, Manifest
+from export.artifact.manifest import Graph, Manifest, Tensor
 
-Inputs = dict[str, NDArray[np.float32]]
+# float32 values, and int64 times and numbers of series.
+Inputs = dict[str, NDArray[Any]]
 Outputs = dict[str, NDArray[np.float64]]
 # Runs one named graph: inputs by name in, outputs by name out.
 RunGraph = Callable[[str, Inputs], Mapping[str, NDArray[np.floating]]]
@@ -40,7 +42,7 @@ class GoldenCase:
 
 def encode(cases: Mapping[str, GoldenCase]) -> bytes:
     """The bytes of golden.npz."""
-    arrays: dict[str, NDArray[np.float32] | NDArray[np.float64]] = {}
+    arrays: dict[str, NDArray[np.generic]] = {}
     for graph, case in cases.items():
         arrays |= {f"{graph}/{name}": array for name, array in case.inputs.items()}
         arrays |= {f"{graph}/{name}": array for name, array in case.outputs.items()}
@@ -76,12 +78,12 @@ def decode(data: bytes, manifest: Manifest) -> dict[str, GoldenCase]:
 
 def _check_case(name: str, graph: Graph, case: GoldenCase) -> None:
     """A case without rows, or with strings for numbers, would check nothing."""
-    arrays: dict[str, NDArray[np.floating]] = {**case.inputs, **case.outputs}
+    arrays: dict[str, NDArray[np.generic]] = {**case.inputs, **case.outputs}
     rows = {array.shape[:1] for array in arrays.values()}
     if len(rows) != 1 or rows & {(), (0,)}:
         raise ArtifactError(f"{GOLDEN}: the arrays of {name!r} do not share one number of rows, at least 1")
     for tensor in (*graph.inputs, *graph.outputs):
-        array, dtype = arrays[tensor.name], "float32" if tensor.name in case.inputs else "float64"
+        array, dtype = arrays[tensor.name], tensor.dtype if tensor.name in case.inputs else "float64"
         if array.dtype != dtype or list(array.shape[1:]) != tensor.shape[1:]:
             raise ArtifactError(
                 f"{GOLDEN}: {name}/{tensor.name} is {array.dtype} {list(array.shape)}; "
@@ -100,9 +102,8 @@ def replay(manifest: Manifest, cases: Mapping[str, GoldenCase], run: RunGraph) -
             inputs = {name: array[:batch] for name, array in case.inputs.items()}
             served = run(graph, inputs)
             for tensor in manifest.graphs[graph].outputs:
-                found = compare(
-                    served[tensor.name], case.outputs[tensor.name][:batch], tensor.scale, manifest, f"{graph} graph"
-                )
+                expected = {name: array[:batch] for name, array in case.outputs.items()}
+                found = compare(served[tensor.name], expected, tensor, manifest, f"{graph} graph")
                 if not found.within:
                     where = f"{graph} graph ({manifest.graphs[graph].file}), output {tensor.name!r}, batch {batch}"
                     raise ArtifactError(
@@ -113,10 +114,15 @@ def replay(manifest: Manifest, cases: Mapping[str, GoldenCase], run: RunGraph) -
 
 
 def compare(
-    served: NDArray[np.floating], expected: NDArray[np.float64], scale: float, manifest: Manifest, what: str
+    served: NDArray[np.floating],
+    expected: Mapping[str, NDArray[np.float64]],
+    tensor: Tensor,
+    manifest: Manifest,
+    what: str,
 ) -> Deviation:
-    """The deviation of one output. Raises ArtifactError if the shapes differ."""
+    """The deviation of one output, given all outputs of the reference. Raises ArtifactError if the shapes differ."""
+    scale = tensor.scale * expected[tensor.unit] if tensor.unit else tensor.scale
     try:
-        return deviation(served, expected, scale, manifest.tolerance)
+        return deviation(served, expected[tensor.name], scale, manifest.tolerance)
     except ValueError as error:
         raise ArtifactError(f"{GOLDEN}: {what}: {error}") from None

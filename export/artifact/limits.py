@@ -24,10 +24,16 @@ class Tolerance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ulps: Annotated[float, msgspec.Meta(ge=0, le=16)] = ULPS
 
 
-def limit(reference: NDArray[np.float64], scale: float, tolerance: Tolerance) -> NDArray[np.float64]:
+# One unit for all rows of an output, or one for each row, [B, 1].
+Scale = float | NDArray[np.float64]
+
+
+def limit(reference: NDArray[np.float64], scale: Scale, tolerance: Tolerance) -> NDArray[np.float64]:
     """The largest allowed |served - reference|, elementwise, in the reference's units."""
     with np.errstate(over="ignore"):
         ulp = np.spacing(np.abs(reference).astype(np.float32)).astype(np.float64)
+    if not isinstance(scale, float):
+        scale = scale.reshape(len(reference), *[1] * (reference.ndim - 1))
     return tolerance.relative_to_scale * scale + tolerance.ulps * ulp
 
 
@@ -48,7 +54,7 @@ class Deviation(msgspec.Struct, frozen=True):
 
 
 def deviation(
-    served: NDArray[np.floating], reference: NDArray[np.float64], scale: float, tolerance: Tolerance
+    served: NDArray[np.floating], reference: NDArray[np.float64], scale: Scale, tolerance: Tolerance
 ) -> Deviation:
     """Compare two arrays. NaN, infinity and a reference beyond float32 are infinitely far.
 

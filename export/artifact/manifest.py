@@ -26,6 +26,9 @@ FileName = Annotated[str, msgspec.Meta(pattern=FILE_PATTERN)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=SHA256_PATTERN)]
 
 
+Calendar = list[Literal["day", "week", "year"]]
+
+
 class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Strict: an unknown or mistyped field is an error."""
 
@@ -34,10 +37,12 @@ class Tensor(_Struct, frozen=True, kw_only=True):
     """An input or output of a graph. A dimension is a size, or the name of one that varies ("batch")."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
-    dtype: Literal["float32"] = "float32"
+    dtype: Literal["float32", "int64"] = "float32"
     shape: list[Positive | Literal["batch"]]
     # Of an output: the unit of its limit. The transform's scale for a prediction, 1 for a state.
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    # Of an output whose unit differs from row to row: the output [B, 1] that `scale` is to be multiplied by.
+    unit: str = ""
 
 
 class Graph(_Struct, frozen=True, kw_only=True):
@@ -61,6 +66,23 @@ class Transform(_Struct, frozen=True, kw_only=True):
 
     kind: str
     scale: Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Intervals(_Struct, frozen=True, kw_only=True):
+    """How the ends of intervals are found, and the share of values that each of them shall hold."""
+
+    kind: Literal["conformal", "quantile"]
+    levels: Annotated[list[Annotated[float, msgspec.Meta(gt=0, lt=1)]], msgspec.Meta(min_length=1)]
+
+
+class Scaling(_Struct, frozen=True, kw_only=True):
+    """Where the unit of a series comes from: the fit, the window, or a table of `num_series` in the graph.
+
+    The numbers of the series are their places in series.json; any other number takes the table's default.
+    """
+
+    kind: Literal["fit", "window", "series"] = "fit"
+    num_series: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)] = 0
 
 
 class Gate(_Struct, frozen=True, kw_only=True):
@@ -91,6 +113,15 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     # Names of the F features; the first is the target.
     features: Annotated[list[str], msgspec.Meta(min_length=1)]
     transform: Transform
+    # Cells per step of a layer, whether a layer's input is added to its output, and layers behind the last cell.
+    transition_depth: Positive = 1
+    residual: bool = False
+    output_depth: Positive = 1
+    # Cycles whose phase the graph takes from the input `time_seconds`.
+    calendar: Calendar = []
+    scaling: Scaling = Scaling()
+    # None: the model does not say how sure it is.
+    intervals: Intervals | None = None
     # How many values ahead one run of the window graph gives; the server slides on from there.
     direct_horizon: Positive
     opset: Positive
@@ -177,6 +208,12 @@ def _check_references(manifest: Manifest) -> None:
     for name, graph in manifest.graphs.items():
         if graph.file not in manifest.files:
             raise ArtifactError(f"{MANIFEST}: graph {name!r} names file {graph.file!r}, which is not in files")
+        outputs = {tensor.name for tensor in graph.outputs}
+        for tensor in graph.outputs:
+            if tensor.unit and tensor.unit not in outputs:
+                raise ArtifactError(
+                    f"{MANIFEST}: graph {name!r} has no output {tensor.unit!r}, the unit of {tensor.name!r}"
+                )
     if MANIFEST in manifest.files:
         raise ArtifactError(f"{MANIFEST}: lists itself in files")
 

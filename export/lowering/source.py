@@ -1,50 +1,72 @@
-"""A fitted model as the lowerings see it: sizes, cell kinds and named float32 weights."""
+"""A fitted model as the lowerings see it: sizes, cells and named float32 weights."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from training.cells import Cell
 from training.cells.convert import gru_reset_after_from_torch, lstm_from_torch
 from training.model import CellStack, ModelConfig, RecurrentModel, TorchStack
 
 
+class Placed(NamedTuple):
+    """A cell, and the prefix of its weights' names."""
+
+    cell: Cell
+    prefix: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a lowering needs; `cells` are the layers, bottom first."""
+    """What a lowering needs; `layers` hold the cells of one step in the order they run, bottom layer first."""
 
     config: ModelConfig
-    cells: list[Cell]
+    layers: list[list[Placed]]
     weights: dict[str, NDArray[np.float32]]
-    steppable: bool
+    not_steppable: str
     target_scale: float
+
+    @property
+    def steppable(self) -> bool:
+        """Whether there is a step graph."""
+        return not self.not_steppable
 
 
 def source_of(model: RecurrentModel) -> Source:
     """Take a model apart. torch.nn layers become the hand-written cells that equal them."""
-    cells = _cells(model.stack)
-    weights = {
-        f"layers.{k}.{name}": parameter.detach().numpy().astype(np.float32)
-        for k, cell in enumerate(cells)
-        for name, parameter in cell.named_parameters()
+    layers = [
+        [Placed(cell, f"layers.{k}" if j == 0 else f"transitions.{k}.{j - 1}") for j, cell in enumerate(cells)]
+        for k, cells in enumerate(_cells(model.stack))
+    ]
+    named: dict[str, Tensor] = {
+        f"{placed.prefix}.{name}": parameter
+        for cells in layers
+        for placed in cells
+        for name, parameter in placed.cell.named_parameters()
     }
-    weights |= {f"head.{name}": value.detach().numpy() for name, value in model.head.named_parameters()}
-    weights |= {f"transform.{name}": value.numpy() for name, value in model.transform.named_buffers()}
+    for prefix, module in (("head", model.head), ("transform", model.transform), ("scaling", model.scaling)):
+        named |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
+    weights = {name: value.detach().numpy().astype(np.float32) for name, value in named.items()}
+    if model.config.intervals != "none":
+        # [2, K, L] in units of the scaling, below first.
+        weights["head.margin"] = weights["head.margin"] * weights["transform.target_scale"][:, None]
     return Source(
         config=model.config,
-        cells=cells,
+        layers=layers,
         weights=weights,
-        steppable=model.transform.steppable,
-        target_scale=float(model.transform.target_scale),
+        not_steppable=model.why_not_steppable,
+        # Errors further ahead are larger, so the smallest unit is the strictest.
+        target_scale=float(model.transform.target_scale.min()),
     )
 
 
-def _cells(stack: CellStack | TorchStack) -> list[Cell]:
+def _cells(stack: CellStack | TorchStack) -> list[list[Cell]]:
     if isinstance(stack, CellStack):
         return stack.cells()
     recurrent = stack.recurrent
     if isinstance(recurrent, nn.LSTM):
-        return [lstm_from_torch(recurrent, layer) for layer in range(recurrent.num_layers)]
-    return [gru_reset_after_from_torch(recurrent, layer) for layer in range(recurrent.num_layers)]
+        return [[lstm_from_torch(recurrent, layer)] for layer in range(recurrent.num_layers)]
+    return [[gru_reset_after_from_torch(recurrent, layer)] for layer in range(recurrent.num_layers)]

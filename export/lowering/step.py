@@ -1,7 +1,7 @@
 """step.onnx: the hand-written step once, state in and state out.
 
     x, anchor = encode(value, transform state)
-    s' = step(x, s)
+    s' = step([x; calendar(time_seconds)], s)
     next = decode(head(h'), anchor)
 
 State tensors are called `initial_<field>.<layer>` and `final_<field>.<layer>`; the difference transform adds
@@ -12,30 +12,37 @@ import onnx
 
 from export.artifact.manifest import Graph, Tensor
 from export.graph import GraphBuilder
-from export.lowering import transforms
-from export.lowering.cells import STATE_FIELDS, State, stack_step
+from export.lowering import calendar, head, scaling, transforms
+from export.lowering.cells import State, stack_step, state_fields
 from export.lowering.source import Source
 
 FILE = "step.onnx"
 
 
 def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
-    """`value` [B, F] and state → `next` [B, 1] and state."""
+    """`value` [B, F] (and `time_seconds` [B, 1], `series` [B, 1]) and state → what `head.outputs` lists, and state."""
     config = source.config
     g = GraphBuilder(source.weights)
-    fields = [STATE_FIELDS[type(cell)] for cell in source.cells]
+    fields = state_fields(source)
     widths = {f"{field}.{k}": config.hidden_size for k, names in enumerate(fields) for field in names}
     carried = {"last": config.num_features, "seen": 1} if config.transform == "difference" else {}
 
-    x, anchor = transforms.encode_value(g, config.transform, "value", {name: f"initial_{name}" for name in carried})
+    ruler = scaling.ruler(g, config.scaling, window="value", num_steps=1, num_series=config.num_series)
+    ruled = "value"
+    if ruler is not None:
+        ruled = g.op("Squeeze", scaling.rule(g, ruler, g.op("Unsqueeze", "value", g.ints(1))), g.ints(1))
+    x, anchor = transforms.encode_value(g, config.transform, ruled, {name: f"initial_{name}" for name in carried})
+    if config.calendar:
+        x = calendar.with_channels(g, config.calendar, g.op("Unsqueeze", x, g.ints(1)))
+        x = g.op("Squeeze", x, g.ints(1))
     before: list[State] = [tuple(f"initial_{field}.{k}" for field in names) for k, names in enumerate(fields)]
-    h, after = stack_step(g, source.cells, x, before)
-    transforms.decode(g, h, anchor, "next")
+    h, after = stack_step(g, source, x, before)
+    head.decode(g, source, h, anchor, ruler)
     for k, (names, state) in enumerate(zip(fields, after, strict=True)):
         for field, value in zip(names, state, strict=True):
             g.op("Identity", value, output=f"final_{field}.{k}")
     if carried:
-        g.op("Identity", "value", output="final_last")
+        g.op("Identity", ruled, output="final_last")
         g.op("Add", g.op("Mul", "initial_seen", g.scalar(0.0)), g.scalar(1.0), output="final_seen")
 
     widths |= carried
@@ -44,10 +51,11 @@ def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
         lowering="step",
         inputs=[
             Tensor(name="value", shape=["batch", config.num_features]),
+            *head.context_inputs(source, 1),
             *(Tensor(name=f"initial_{name}", shape=["batch", width]) for name, width in widths.items()),
         ],
         outputs=[
-            Tensor(name="next", shape=["batch", 1], scale=source.target_scale),
+            *head.outputs(source),
             *(Tensor(name=f"final_{name}", shape=["batch", width]) for name, width in widths.items()),
         ],
     )

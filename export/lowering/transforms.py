@@ -1,4 +1,4 @@
-"""The transforms as ONNX nodes, mirroring training/transform.py."""
+"""The transforms as ONNX nodes, mirroring training/transform.py; the way back is in `head`."""
 
 from export.graph import GraphBuilder
 
@@ -29,16 +29,6 @@ def encode_value(g: GraphBuilder, kind: str, value: str, state: dict[str, str]) 
         difference = g.op("Mul", g.op("Sub", value, state["last"]), state["seen"])
         return _scaled(g, difference), g.op("Slice", value, g.ints(0), g.ints(1), g.ints(1))
     raise AssertionError(f"transform {kind!r} cannot be stepped: this is a bug")
-
-
-def decode(g: GraphBuilder, h: str, anchor: str | None, output: str) -> str:
-    """Anchor + (head(h) * target_scale + target_mean), [B, 1], under the name `output`."""
-    y = g.linear(h, "head")
-    scaled = g.op("Mul", y, g.weight("transform.target_scale"))
-    shift = g.weight("transform.target_mean")
-    if anchor is None:
-        return g.op("Add", scaled, shift, output=output)
-    return g.op("Add", anchor, g.op("Add", scaled, shift), output=output)
 
 
 def _scaled(g: GraphBuilder, x: str) -> str:

@@ -1,6 +1,6 @@
 """window.onnx by unrolling: the hand-written step, written out once for each of the T values.
 
-    x_1 … x_T = split(encode(window))
+    x_1 … x_T = split([encode(window); calendar(time_seconds)])
     s_0 = 0;  s_t = step(x_t, s_{t-1})
     next = decode(head(h_T))
 
@@ -11,18 +11,21 @@ import onnx
 
 from export.artifact.manifest import Graph, Tensor
 from export.graph import GraphBuilder
-from export.lowering import transforms
-from export.lowering.cells import STATE_FIELDS, State, stack_step
+from export.lowering import calendar, head, scaling, transforms
+from export.lowering.cells import State, stack_step, state_fields
 from export.lowering.source import Source
 
 FILE = "window.onnx"
 
 
 def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
-    """`window` [B, T, F] → `next` [B, 1]."""
+    """`window` [B, T, F] (and `time_seconds` [B, T], `series` [B, 1]) → `next` [B, K] and what `head.outputs` lists."""
     config = source.config
     g = GraphBuilder(source.weights)
-    x, anchor = transforms.encode_window(g, config.transform, "window", config.window)
+    ruler = scaling.ruler(g, config.scaling, window="window", num_steps=config.window, num_series=config.num_series)
+    ruled = scaling.rule(g, ruler, "window")
+    x, anchor = transforms.encode_window(g, config.transform, ruled, config.window)
+    x = calendar.with_channels(g, config.calendar, x)
     slices = g.multi_op(
         "Split", x, outputs=[f"slice_{t}" for t in range(config.window)], axis=1, num_outputs=config.window
     )
@@ -30,16 +33,19 @@ def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
     # Of the raw window, which is finite; a scaled value may have overflowed.
     first = g.op("Slice", "window", g.ints(0, 0), g.ints(1, 1), g.ints(1, 2))
     zeros = g.zeros(g.op("Squeeze", first, g.ints(1)), config.hidden_size)
-    states: list[State] = [(zeros,) * len(STATE_FIELDS[type(cell)]) for cell in source.cells]
+    states: list[State] = [(zeros,) * len(fields) for fields in state_fields(source)]
     h = zeros
     for value in values:
-        h, states = stack_step(g, source.cells, value, states)
-    transforms.decode(g, h, anchor, "next")
+        h, states = stack_step(g, source, value, states)
+    head.decode(g, source, h, anchor, ruler)
 
     graph = Graph(
         file=FILE,
         lowering="unrolled",
-        inputs=[Tensor(name="window", shape=["batch", config.window, config.num_features])],
-        outputs=[Tensor(name="next", shape=["batch", 1], scale=source.target_scale)],
+        inputs=[
+            Tensor(name="window", shape=["batch", config.window, config.num_features]),
+            *head.context_inputs(source, config.window),
+        ],
+        outputs=head.outputs(source),
     )
     return graph, g.model("window", graph.inputs, graph.outputs)

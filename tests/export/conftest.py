@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from export.build import Published, export
-from tests.export.models import make_model, make_windows
+from tests.export.models import make_inputs, make_model
 from training.model import ModelConfig
 from training.run import Run, load_run
 
@@ -59,5 +59,5 @@ def dressed(run: Run, shape: ModelConfig, *, bound: float = 0.5) -> Run:
         run,
         model=make_model(shape, bound=bound),
         config=msgspec.structs.replace(run.config, model=shape, features=features),
-        samples=make_windows(shape, 80),
+        samples=make_inputs(shape, 80),
     )

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from export.artifact.golden import Inputs
 from export.artifact.limits import Tolerance, limit
 from export.artifact.manifest import Graph
 from export.build import lower
 from export.gate import Session
 from export.lowering.source import Source, source_of
 from training.model import ModelConfig, RecurrentModel
+from training.scaling import SeriesScaling
 
 KINDS = ("rnn", "lstm", "gru", "gru-reset-after", "nn.lstm", "nn.gru")
 TRANSFORMS = ("standardize", "difference", "last-value")
@@ -49,10 +51,17 @@ def make_model(shape: ModelConfig, *, bound: float = 0.5, seed: int = 0) -> Recu
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
+        unit = SPREAD if shape.scaling == "fit" else 1.0
+        level = level if shape.scaling == "fit" else 0.25
         model.transform.mean.copy_(level + per_feature)
-        model.transform.scale.copy_(SPREAD * (1 + per_feature / 4))
-        model.transform.target_mean.fill_(level + 0.25)
-        model.transform.target_scale.fill_(0.75 * SPREAD)
+        model.transform.scale.copy_(unit * (1 + per_feature / 4))
+        model.transform.target_mean.copy_(level + 0.25 + torch.arange(shape.horizon) / 8)
+        model.transform.target_scale.copy_(0.75 * unit * (1 + torch.arange(shape.horizon) / 4))
+        if isinstance(model.scaling, SeriesScaling):
+            model.scaling.zero.uniform_(LEVEL - SPREAD, LEVEL + SPREAD, generator=generator)
+            model.scaling.unit.uniform_(SPREAD / 2, SPREAD * 2, generator=generator)
+        if shape.intervals != "none":
+            model.head.margin.uniform_(0.5, 2, generator=generator)
     return model.eval()
 
 
@@ -61,6 +70,18 @@ def make_windows(shape: ModelConfig, count: int = 64, *, seed: int = 0) -> NDArr
     generator = np.random.default_rng(seed)
     noise = generator.standard_normal((count, shape.window, shape.num_features))
     return (LEVEL + SPREAD * noise).astype(np.float32)
+
+
+def make_inputs(shape: ModelConfig, count: int = 64, *, seed: int = 0) -> Inputs:
+    """All that a window graph of this shape takes."""
+    generator = np.random.default_rng(seed)
+    inputs: Inputs = {"window": make_windows(shape, count, seed=seed)}
+    if shape.calendar:
+        first = generator.integers(0, 2**32, size=(count, 1))
+        inputs["time_seconds"] = first + 1800 * np.arange(shape.window)
+    if shape.num_series:
+        inputs["series"] = generator.integers(-1, shape.num_series + 1, size=(count, 1))
+    return inputs
 
 
 @dataclass(frozen=True)
@@ -81,7 +102,9 @@ def lower_all(model: RecurrentModel) -> Lowered:
     return Lowered(model, source, {name: graph for name, (graph, _) in lowered.items()}, files, Session(files))
 
 
-def assert_within_limit(served: NDArray[np.floating], expected: NDArray[np.float64], scale: float) -> None:
+def assert_within_limit(
+    served: NDArray[np.floating], expected: NDArray[np.float64], scale: float | NDArray[np.float64]
+) -> None:
     """Hold |Δ| ≤ 1e-5·scale + 2 ulp32, elementwise."""
     assert served.shape == expected.shape
     error = np.abs(served.astype(np.float64) - expected)

@@ -5,41 +5,126 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from training.model import RecurrentModel
+from export.artifact.golden import Inputs
+from training.model import ModelConfig, RecurrentModel
 
 Array = NDArray[np.float64]
+Numbers = NDArray[np.int64]
 Weights = dict[str, Array]
 State = tuple[Array, ...]
 
 
 def predict(model: RecurrentModel, window_BTF: NDArray[np.float32]) -> Array:
-    """The next value, [B, 1], after each window."""
-    weights = {name: value.detach().numpy().astype(np.float64) for name, value in model.state_dict().items()}
-    window = window_BTF.astype(np.float64)
-    shape = model.config
-    end = window[:, -1]
-    anchor = end[:, :1]
-    if shape.transform == "standardize":
-        x, anchor = window, np.zeros_like(anchor)
-    elif shape.transform == "difference":
-        x = np.zeros_like(window)
-        x[:, 1:] = window[:, 1:] - window[:, :-1]
-    else:
-        x = window - end[:, None]
-    x = (x - weights["transform.mean"]) / weights["transform.scale"]
+    """The next values, [B, K], after each window."""
+    return predict_all(model, {"window": window_BTF})["next"]
 
-    step, num_fields = CELLS[shape.cell]
+
+def predict_all(model: RecurrentModel, inputs: Inputs) -> dict[str, Array]:
+    """Everything the window graph gives, by name."""
+    shape = model.config
+    weights = {name: value.detach().numpy().astype(np.float64) for name, value in model.state_dict().items()}
+    if shape.cell.startswith("nn."):
+        weights |= _unstacked(weights, shape.cell, shape.num_layers)
+    window = inputs["window"].astype(np.float64)
+    zero, unit = _ruler(shape, weights, window, inputs.get("series"))
+    x, anchor = _transformed(shape.transform, weights, (window - zero) / unit)
+    if shape.calendar:
+        x = np.concatenate([x, _calendar(shape.calendar, inputs["time_seconds"])], axis=2)
+
+    step, num_fields = CELLS[{"nn.lstm": "lstm", "nn.gru": "gru-reset-after"}.get(shape.cell, shape.cell)]
     states = [(np.zeros((len(x), shape.hidden_size)),) * num_fields for _ in range(shape.num_layers)]
     for t in range(shape.window):
         h = x[:, t]
         for layer in range(shape.num_layers):
-            prefix = f"stack.layers.{layer}."
-            own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-            states[layer] = step(own, h, states[layer])
+            below = h
+            for depth in range(shape.transition_depth):
+                prefix = f"stack.transitions.{layer}.{depth - 1}." if depth else f"stack.layers.{layer}."
+                own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+                states[layer] = step(own, below[:, :0] if depth else below, states[layer])
             h = states[layer][0]
-    y = h @ weights["head.weight"].T + weights["head.bias"]
-    prediction: Array = anchor + (y * weights["transform.target_scale"] + weights["transform.target_mean"])
-    return prediction
+            if shape.residual and layer:
+                h = h + below
+    for depth in range(shape.output_depth - 1):
+        h = np.tanh(_affine(weights, f"head.hidden.{depth}", h))
+    y = _affine(weights, "head.point", h)
+    zero, unit = zero[:, -1, :1], unit[:, -1, :1]
+    following = zero + unit * (anchor + (y * weights["transform.target_scale"] + weights["transform.target_mean"]))
+    found = {"next": following}
+    if shape.scaling != "fit":
+        found["unit"] = unit
+    if shape.intervals != "none":
+        distance = weights["head.margin"][None] * np.ones((len(x), 1, 1, 1))
+        if shape.intervals == "quantile":
+            distance = distance * np.log1p(np.exp(_affine(weights, "head.distance", h))).reshape(distance.shape)
+        distance = distance * weights["transform.target_scale"][:, None] * unit[:, :, None, None]
+        found |= {"lower": following[..., None] - distance[:, 0], "upper": following[..., None] + distance[:, 1]}
+    return found
+
+
+def _ruler(shape: ModelConfig, weights: Weights, window: Array, series: Numbers | None) -> tuple[Array, Array]:
+    """Zero and unit of every row, [B, 1, F]."""
+    if shape.scaling == "fit":
+        return np.zeros_like(window[:, :1]), np.ones_like(window[:, :1])
+    if shape.scaling == "window":
+        unit = np.abs(window - window[:, -1:]).sum(axis=1, keepdims=True) / shape.window
+        return window[:, -1:], np.array([[1.0 if value == 0 else value for value in row] for row in unit[:, 0]])[
+            :, None
+        ]
+    assert series is not None
+    rows = [number if 0 <= number < shape.num_series else shape.num_series for number in series[:, 0]]
+    return weights["scaling.zero"][rows][:, None], weights["scaling.unit"][rows][:, None]
+
+
+def _transformed(kind: str, weights: Weights, window: Array) -> tuple[Array, Array]:
+    end = window[:, -1]
+    anchor = end[:, :1]
+    if kind == "standardize":
+        x, anchor = window, np.zeros_like(anchor)
+    elif kind == "difference":
+        x = np.zeros_like(window)
+        x[:, 1:] = window[:, 1:] - window[:, :-1]
+    else:
+        x = window - end[:, None]
+    return (x - weights["transform.mean"]) / weights["transform.scale"], anchor
+
+
+def _calendar(names: tuple[str, ...], times: Numbers) -> Array:
+    """Sine and cosine of the time's place in each period, half a turn on."""
+    found = []
+    for name in names:
+        seconds, harmonics = {"day": (86400, 3), "week": (604800, 3), "year": (31556952, 1)}[name]
+        for k in range(1, harmonics + 1):
+            turns = (k * times % seconds) / seconds - 0.5
+            found += [np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)]
+    return np.stack(found, axis=2)
+
+
+def _unstacked(weights: Weights, cell: str, num_layers: int) -> Weights:
+    """torch.nn's stacked rows under the names of the hand-written gates."""
+    found: Weights = {}
+    for layer in range(num_layers):
+        own = f"stack.recurrent.{{}}_l{layer}"
+        into = f"stack.layers.{layer}."
+        w_ih, w_hh, b_ih, b_hh = (
+            weights[own.format(name)] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        hidden = w_hh.shape[1]
+        gates = (
+            ("input_gate", "forget_gate", "cell_gate", "output_gate")
+            if cell == "nn.lstm"
+            else ("reset_gate", "update_gate")
+        )
+        for k, gate in enumerate(gates):
+            rows = slice(k * hidden, (k + 1) * hidden)
+            sign = -1 if gate == "update_gate" else 1  # torch's keeps what ours replaces
+            found[f"{into}{gate}.weight"] = sign * np.hstack((w_ih[rows], w_hh[rows]))
+            found[f"{into}{gate}.bias"] = sign * (b_ih[rows] + b_hh[rows])
+        if cell == "nn.gru":
+            rows = slice(2 * hidden, 3 * hidden)
+            for name, matrix, bias in (("input", w_ih, b_ih), ("hidden", w_hh, b_hh)):
+                found[f"{into}hidden_candidate_{name}.weight"] = matrix[rows]
+                found[f"{into}hidden_candidate_{name}.bias"] = bias[rows]
+    return found
 
 
 def _sigmoid(a: Array) -> Array:

@@ -121,7 +121,7 @@ def test_golden_holds_windows_of_the_series_and_what_the_reference_makes_of_them
     cases = golden.decode(artifact.read(GOLDEN), artifact.manifest)
     windows = cases["window"].inputs["window"]
     assert windows.shape == (64, 5, 1)
-    assert {row.tobytes() for row in windows} <= {row.tobytes() for row in run.samples}
+    assert {row.tobytes() for row in windows} <= {row.tobytes() for row in run.samples["window"]}
     np.testing.assert_array_equal(cases["window"].outputs["next"], Reference(run.model).window(windows))
     np.testing.assert_array_equal(cases["step"].inputs["value"], windows[:, -1])
     # The state is rounded to float32 on its way into the step graph, so both ways agree but for that.

@@ -21,7 +21,7 @@ def test_step_answers_by_tensor_name(cell: str) -> None:
     model = make_model(config(cell, num_layers=2))
     windows = make_windows(model.config, 7)
     reference = Reference(model)
-    inputs = reference.step_inputs(windows)
+    inputs = reference.step_inputs({"window": windows})
     outputs = reference.run("step", inputs)
     assert {name.removeprefix("initial_") for name in inputs if name != "value"} == {
         name.removeprefix("final_") for name in outputs if name != "next"
@@ -36,7 +36,7 @@ def test_step_answers_by_tensor_name(cell: str) -> None:
 
 def test_first_step_starts_from_nothing_seen() -> None:
     model = make_model(config(window=1))
-    inputs = Reference(model).step_inputs(make_windows(model.config, 3))
+    inputs = Reference(model).step_inputs({"window": make_windows(model.config, 3)})
     assert all(not array.any() for name, array in inputs.items() if name != "value")
 
 
@@ -47,7 +47,7 @@ def test_model_is_left_as_it_was_and_not_followed() -> None:
     before = reference.window(windows)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     with torch.no_grad():
-        model.head.bias.add_(100.0)
+        model.head.point.bias.add_(100.0)
     np.testing.assert_array_equal(reference.window(windows), before)
 
 

@@ -17,7 +17,7 @@ from export.graph import GraphBuilder
 from export.lowering import cells as lowering
 from export.lowering import transforms
 from tests.export.conftest import dressed
-from tests.export.models import TRANSFORMS, Lowered, config, lower_all, make_model, make_windows
+from tests.export.models import TRANSFORMS, Lowered, config, lower_all, make_inputs, make_model
 from training.cells import Cell, GRUCell, GRUResetAfterCell, LSTMCell
 from training.run import Run
 
@@ -104,7 +104,7 @@ def test_chaotic_model_is_refused_as_ill_conditioned(run: Run, models: Path) -> 
 def test_model_that_answers_no_number_is_refused(run: Run, models: Path, value: float) -> None:
     broken = dressed(run, config("lstm"))
     with torch.no_grad():
-        broken.model.head.bias.fill_(value)
+        broken.model.head.point.bias.fill_(value)
     with pytest.raises(ExportError, match=r"^ill-conditioned: .*off by inf"):
         export(broken, models=models, name="demo")
     _assert_nothing_published(models)
@@ -122,7 +122,7 @@ class TestCheck:
         return describe(lowered.model, lowered.source, dict(lowered.graphs), "demo", ["value"])
 
     def test_right_graphs_pass_with_their_worst_deviation(self, lowered: Lowered, manifest: Manifest) -> None:
-        cases = gate.golden_cases(lowered.model, make_windows(lowered.model.config), ["window", "step"])
+        cases = gate.golden_cases(lowered.model, make_inputs(lowered.model.config), ["window", "step"])
         worst = gate.check(lowered.model, manifest, lowered.files, [cases])
         assert 0 < worst.share_of_limit < 1
         assert worst.abs_error > 0
@@ -133,7 +133,7 @@ class TestCheck:
         self, lowered: Lowered, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, row: int, position: int
     ) -> None:
         cases = [
-            gate.golden_cases(lowered.model, make_windows(lowered.model.config, seed=seed), ["window"])
+            gate.golden_cases(lowered.model, make_inputs(lowered.model.config, seed=seed), ["window"])
             for seed in (1, 2)
         ]
         target = cases[position]["window"].inputs["window"][row]
@@ -153,7 +153,7 @@ class TestCheck:
 def test_random_windows_are_of_the_model_s_own_scale(transform: str) -> None:
     shape = config(transform=transform, num_features=3)
     model = make_model(shape)
-    windows = gate.random_windows(model, make_windows(shape), np.random.default_rng(0), 500)
+    windows = gate.random_inputs(model, make_inputs(shape), np.random.default_rng(0), 500)["window"]
     assert windows.dtype == np.float32
     assert windows.shape == (500, shape.window, 3)
     assert len(np.unique(windows[:, 0, 0])) > 50

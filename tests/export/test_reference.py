@@ -111,16 +111,18 @@ def reference(run: Run) -> Reference:
 
 
 def test_window_is_answered_as_in_this_process(connection: socket.socket, run: Run, reference: Reference) -> None:
-    for batch in (1, 7, len(run.samples)):
-        reply = _run(connection, {"window": run.samples[:batch]})
+    for batch in (1, 7, len(run.samples["window"])):
+        reply = _run(connection, {"window": run.samples["window"][:batch]})
         assert reply.fields == {"type": "result"}
-        assert list(reply.arrays) == ["next"]
+        assert set(reply.arrays) == {"next", "lower", "upper"}
         assert reply.arrays["next"].dtype == np.float64
-        np.testing.assert_allclose(reply.arrays["next"], reference.window(run.samples[:batch]), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            reply.arrays["next"], reference.window(run.samples["window"][:batch]), rtol=1e-12, atol=1e-12
+        )
 
 
 def test_step_is_answered_as_in_this_process(connection: socket.socket, run: Run, reference: Reference) -> None:
-    inputs = reference.step_inputs(run.samples[:7])
+    inputs = reference.step_inputs({"window": run.samples["window"][:7]})
     reply = _run(connection, inputs, graph="step")
     expected = reference.run("step", inputs)
     assert reply.fields == {"type": "result"}
@@ -150,11 +152,11 @@ def test_every_model_of_the_repository_is_answered(connection: socket.socket, re
 def test_what_there_is_not_is_an_error_and_the_connection_stays(
     connection: socket.socket, run: Run, asked: dict[str, str], message: str
 ) -> None:
-    reply = _run(connection, {"window": run.samples[:1]}, **asked)
+    reply = _run(connection, {"window": run.samples["window"][:1]}, **asked)
     assert reply.fields["type"] == "error"
     assert message in str(reply.fields["message"])
     assert reply.arrays == {}
-    assert _run(connection, {"window": run.samples[:1]}).fields == {"type": "result"}
+    assert _run(connection, {"window": run.samples["window"][:1]}).fields == {"type": "result"}
 
 
 def test_step_of_what_cannot_be_stepped_is_an_error(connection: socket.socket) -> None:
@@ -181,7 +183,7 @@ def test_inputs_that_do_not_fit_are_an_error_and_the_connection_stays(
 ) -> None:
     reply = _run(connection, inputs)
     assert reply.fields["type"] == "error"
-    assert _run(connection, {"window": run.samples[:1]}).fields == {"type": "result"}
+    assert _run(connection, {"window": run.samples["window"][:1]}).fields == {"type": "result"}
 
 
 @pytest.mark.parametrize("fields", [{}, {"type": "run"}, {"type": "run", "model": "counting", "version": 1}])
@@ -230,8 +232,8 @@ def test_asker_that_leaves_before_its_answer_hurts_nobody(listening: Path, conne
     for _ in range(5):
         with _connected(listening) as leaving:
             fields: dict[str, str | int | float] = {"type": "run", "model": "counting", "version": 1, "graph": "window"}
-            send(leaving, Frame(fields, {"window": run.samples}))
-    assert _run(connection, {"window": run.samples[:1]}).fields == {"type": "result"}
+            send(leaving, Frame(fields, {"window": run.samples["window"]}))
+    assert _run(connection, {"window": run.samples["window"][:1]}).fields == {"type": "result"}
 
 
 def test_sigterm_ends_it_and_removes_its_socket(tmp_path: Path, repository: Path) -> None:
@@ -328,7 +330,8 @@ class TestStart:
 class TestLoading:
     def test_published_weights_are_the_model(self, repository: Path, run: Run, reference: Reference) -> None:
         np.testing.assert_array_equal(
-            load_reference(repository, "counting", 1).window(run.samples), reference.window(run.samples)
+            load_reference(repository, "counting", 1).window(run.samples["window"]),
+            reference.window(run.samples["window"]),
         )
 
     def test_weights_that_do_not_fit_are_named(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ class Oracle:
         x_NTF = (windows - weights["transform.mean"]) / weights["transform.scale"]
         for k in range(self.manifest.num_layers):
             x_NTF = self._layer(k, x_NTF)
-        y_N1 = x_NTF[:, -1] @ weights["head.weight"].T + weights["head.bias"]
+        y_N1 = x_NTF[:, -1] @ weights["head.point.weight"].T + weights["head.point.bias"]
         result: Float64 = anchor_N1 + y_N1 * weights["transform.target_scale"] + weights["transform.target_mean"]
         return result
 

@@ -19,7 +19,7 @@ def plus_two() -> RecurrentModel:
     model = RecurrentModel(config)
     with torch.no_grad():
         model.head.weight.zero_()
-        model.head.bias.fill_(2)
+        model.head.point.bias.fill_(2)
     return model
 
 

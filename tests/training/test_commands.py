@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -78,10 +79,10 @@ def test_an_interrupt_says_how_to_go_on(
 ) -> None:
     run_epoch = Fit.run_epoch
 
-    def interrupted(fit: Fit) -> object:
+    def interrupted(fit: Fit, after_step: Callable[[], None]) -> object:
         if len(fit.history) == 3:
             raise KeyboardInterrupt
-        return run_epoch(fit)
+        return run_epoch(fit, after_step)
 
     options = ["fit", "--data", "counting", "--hidden", "4", "--out", str(tmp_path / "run"), "--quiet"]
     with monkeypatch.context() as patch:
@@ -175,7 +176,7 @@ def test_a_run_on_a_file_keeps_columns_gaps_and_digest(waves_run: Path) -> None:
     assert run.config.features == ("y", "weekday")
     assert run.config.provenance.num_gaps_filled == 1
     assert run.config.provenance.sha256 is not None
-    assert run.samples.shape == (90, 5, 2)
+    assert run.samples["window"].shape == (90, 5, 2)
 
 
 def test_backtest_repeats_the_fits_own(

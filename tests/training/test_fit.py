@@ -5,10 +5,11 @@ from io import BytesIO
 import pytest
 import torch
 
+from training.build import new_model
 from training.config import FitOptions, default_epochs
 from training.data import DataOptions, Parts, SplitOptions, load, split_windows
 from training.errors import FitError
-from training.fit import Fit, new_model, predict
+from training.fit import Fit, predict
 from training.model import ModelConfig
 
 CONFIG = ModelConfig(cell="gru", window=5, num_features=1, hidden_size=6, num_layers=1, transform="difference")
@@ -70,19 +71,19 @@ def test_stops_when_validation_no_longer_improves_and_keeps_the_best(
     losses = iter([5.0, 3.0, 4.0, 3.0, 6.0, 1.0])
     monkeypatch.setattr(Fit, "_validate", lambda _: (next(losses), 0.0))
     fit = make(parts, epochs=50, patience=3)
-    best = run(fit, 2).model.head.weight.detach().clone()
+    best = run(fit, 2).model.head.point.weight.detach().clone()
     run(fit)
     assert len(fit.history) == 5
     assert fit.best is not None
     assert fit.best.epoch == 2
-    assert not torch.equal(fit.model.head.weight, best)
+    assert not torch.equal(fit.model.head.point.weight, best)
     fit.restore_best()
-    assert torch.equal(fit.model.head.weight, best)
+    assert torch.equal(fit.model.head.point.weight, best)
 
 
 def test_validation_is_what_the_model_predicts(parts: Parts) -> None:
     fit = run(make(parts), 2)
-    errors = predict(fit.model, parts.validation) - parts.validation.targets()
+    errors = predict(fit.model, parts.validation).next - parts.validation.targets()
     assert fit.history[-1].validation_rmse == pytest.approx((errors**2).mean() ** 0.5, rel=1e-4)
 
 
@@ -94,7 +95,7 @@ def test_the_loss_falls(parts: Parts) -> None:
 def test_a_fit_that_leaves_the_finite_numbers_says_so(parts: Parts) -> None:
     fit = make(parts)
     with torch.no_grad():
-        fit.model.head.bias.fill_(torch.nan)
+        fit.model.head.point.bias.fill_(torch.nan)
     with pytest.raises(FitError, match=r"the loss is not finite in epoch 1; learning_rate is 0\.01"):
         fit.run_epoch()
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from training.data.series import Dataset, Provenance, Series
+from training.data.provenance import Provenance
+from training.data.series import Dataset, Series
 
 RUN_LENGTH = 100
 COUNTING_STARTS = range(0, 50, 5)

@@ -25,6 +25,8 @@ def fill(values_LF: NDArray[np.float64], policy: str) -> Filled:
     was drawn into the gap points at it. Values without a gap come back as they are, whatever the policy.
     """
     missing_LF = np.isnan(values_LF)
+    if not missing_LF.any():
+        return Filled(values_LF, np.ones(len(values_LF), dtype=np.bool_), slice(0, len(values_LF)), 0)
     complete = np.flatnonzero(~missing_LF.any(axis=1))
     if not len(complete):
         return Filled(values_LF[:0], np.zeros(0, dtype=np.bool_), slice(0, 0), 0)

@@ -11,19 +11,20 @@ from training.errors import DataError
 
 # How far a step may be off a whole number of usual steps, as a share of one: clocks that stamp rows drift.
 TOLERATED_JITTER = 0.1
+SHORTEST_MONTH = np.timedelta64(28, "D")
 
 
-def positions(times_L: Times, rows_L: NDArray[np.int64], name: str, *, is_even: bool = True) -> NDArray[np.int64]:
+def positions(times_L: Times, rows_L: NDArray[np.int64], label: str, *, is_even: bool = True) -> NDArray[np.int64]:
     """The place of each row, [L], from 0; a place without a row is a missing row.
 
-    `rows_L` are the row numbers to name in an error. Raises DataError unless the times strictly increase and,
-    where the rows are to be even, every step is a whole number of usual steps.
+    `rows_L` are the row numbers to name in an error, `label` says of which column, series and file. Raises DataError
+    unless the times strictly increase and, where the rows are to be even, every step is a whole number of usual steps.
     """
     backwards = np.flatnonzero(np.diff(times_L) <= np.zeros((), dtype=np.diff(times_L).dtype))
     if len(backwards):
         i = backwards[0]
         raise DataError(
-            f"time column {name!r}, row {rows_L[i + 1]}: {times_L[i + 1]} does not come after {times_L[i]}; "
+            f"{label}, row {rows_L[i + 1]}: {times_L[i + 1]} does not come after {times_L[i]}; "
             "timestamps must strictly increase"
         )
     if not is_even or len(times_L) < 2:
@@ -35,7 +36,7 @@ def positions(times_L: Times, rows_L: NDArray[np.int64], name: str, *, is_even: 
     if len(uneven):
         i = uneven[0]
         raise DataError(
-            f"time column {name!r}, row {rows_L[i + 1]}: {times_L[i + 1]} follows {times_L[i]}, which is "
+            f"{label}, row {rows_L[i + 1]}: {times_L[i + 1]} follows {times_L[i]}, which is "
             f"{steps[i] / usual:.3g} usual steps; it must be a whole number of them (--spacing any counts rows instead)"
         )
     return np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
@@ -46,7 +47,8 @@ def _clock(times_L: Times) -> NDArray[np.float64]:
 
     Counted from the first time, so that nanoseconds since 1970 lose nothing in a float.
     """
-    if np.issubdtype(times_L.dtype, np.datetime64):
+    is_dated = np.issubdtype(times_L.dtype, np.datetime64)
+    if is_dated and (np.diff(times_L) >= SHORTEST_MONTH).all():
         months_L = times_L.astype("datetime64[M]")
         after_start = times_L - months_L.astype(times_L.dtype)
         before_end = (months_L + np.timedelta64(1, "M")).astype(times_L.dtype) - times_L
@@ -66,3 +68,10 @@ def spread(times_L: Times, positions_L: NDArray[np.int64]) -> Times:
     step = times_L[after] - times_L[before]
     spread_times: Times = times_L[before] + step * (places - positions_L[before]) // span
     return spread_times
+
+
+def utc_seconds(times_L: Times) -> NDArray[np.int64] | None:
+    """Seconds since 1970, a date without a zone being taken as UTC; None for times that are no dates."""
+    if not np.issubdtype(times_L.dtype, np.datetime64):
+        return None
+    return times_L.astype("datetime64[s]").astype(np.int64)

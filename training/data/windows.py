@@ -1,45 +1,149 @@
-"""Windows and the values that follow them."""
+"""Windows and the values that follow them.
 
-from dataclasses import dataclass
-from typing import NamedTuple
+Shapes: M windows of T rows, H horizons, F features, B windows of a batch, R rows, S series.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from training.data.series import Dataset
-from training.data.split import SplitOptions
-from training.errors import DataError
+from training.data.rows import FloatArray, MemoryRows, Rows
+from training.data.runs import Places, Runs, spread_evenly
 
 
-@dataclass(frozen=True, kw_only=True)
-class WindowSet:
-    """M windows of T rows, kept as places in one shared array: a row is stored once, however many windows hold it.
+class WindowBatch(NamedTuple):
+    """Windows [B, T, F], the targets behind them [B, H] and, where known, times [B, T] and series numbers [B, 1].
 
-    `values` is [R, F], every series after the other; `rows` [M] are the places of the targets in it. A window is
-    the `window` rows in front of its target.
+    Times are UTC seconds since 1970. The number of a series is its place in the table of ids; -1 is not there.
     """
 
-    values: NDArray[np.float64]
-    rows: NDArray[np.int64]
-    window: int
+    windows: FloatArray
+    targets: FloatArray
+    time_seconds: NDArray[np.int64] | None
+    series: NDArray[np.int64] | None
+
+
+class WindowSet:
+    """M windows of T rows, numbered from 0, each known by the place of the row behind it, its first target.
+
+    Only runs of places are kept and no window is written out before it is asked for, so a set costs as much as
+    its gaps, and a row is stored once however many windows hold it. The H targets of a window are the rows from
+    its place on.
+
+    `values` is [R, F] or Rows that several sets share, every series after the other, `rows` the places of first
+    targets [M] or runs of them. `series_starts` [S + 1] and `series_numbers` [S] say which series a place is in.
+    """
+
+    def __init__(
+        self,
+        *,
+        values: NDArray[np.float64] | Rows,
+        rows: Places | Runs,
+        window: int,
+        horizon: int = 1,
+        series_starts: Places | None = None,
+        series_numbers: Places | None = None,
+    ) -> None:
+        self.store = values if isinstance(values, Rows) else MemoryRows(values)
+        self.runs = rows if isinstance(rows, Runs) else Runs.of_places(rows)
+        self.window = window
+        self.horizon = horizon
+        self._series_starts = np.array([0, len(self.store)]) if series_starts is None else series_starts
+        self._series_numbers = series_numbers
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.runs.total
+
+    @property
+    def values(self) -> FloatArray:
+        """The rows, [R, F]; a map of a file where they do not fit into memory."""
+        return self.store.values
+
+    @property
+    def rows(self) -> Places:
+        """The place of every window's first target, [M], written out: for small sets."""
+        return self.runs.all_places()
+
+    @property
+    def has_times(self) -> bool:
+        """Whether batches come with times."""
+        return self.store.has_times
+
+    @property
+    def has_series(self) -> bool:
+        """Whether batches come with series numbers."""
+        return self._series_numbers is not None
+
+    @property
+    def largest(self) -> NDArray[np.float64]:
+        """The greatest magnitude of each feature among all rows, [F]."""
+        return self.store.largest
+
+    def rows_of(self, chosen_B: Places) -> Places:
+        """The places [B] of the first targets of the windows numbered `chosen` [B]."""
+        return self.runs.places(chosen_B)
+
+    def batch(self, chosen_B: Places, dtype: DTypeLike | None = None, *, times: bool = True) -> WindowBatch:
+        """The windows numbered `chosen` [B], in the rows' own precision or the one asked for; `times` may be left out.
+
+        Rows in memory are float64, those too many for it float32. Casting to float32 costs nothing: it was done once.
+        """
+        places_B = self.rows_of(chosen_B)
+        values_BLF, times_BL = self.store.gather(places_B - self.window, self.window + self.horizon, dtype, times=times)
+        return WindowBatch(
+            windows=values_BLF[:, : self.window],
+            targets=values_BLF[:, self.window :, 0],
+            time_seconds=None if times_BL is None else times_BL[:, : self.window],
+            series=None if self._series_numbers is None else self._series_numbers[self._series_of(places_B)][:, None],
+        )
+
+    def batches(self, size: int, dtype: DTypeLike | None = None) -> Iterator[WindowBatch]:
+        """All windows in their order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))), dtype)
 
     def windows(self, limit: int | None = None) -> NDArray[np.float64]:
         """The windows [M, T, F], or `limit` of them spread evenly."""
-        windows_MTF: NDArray[np.float64] = self.values[self._chosen(limit)[:, None] + np.arange(-self.window, 0)]
-        return windows_MTF
+        return self._gather(limit, -self.window, self.window)
 
     def targets(self, limit: int | None = None) -> NDArray[np.float64]:
-        """The target values [M] that followed the windows, in the same order."""
-        targets_M: NDArray[np.float64] = self.values[self._chosen(limit), 0]
-        return targets_M
+        """The target values [M, H] that followed the windows, in the same order."""
+        return self._gather(limit, 0, self.horizon)[:, :, 0]
 
-    def _chosen(self, limit: int | None) -> NDArray[np.int64]:
-        if limit is None or limit >= len(self):
-            return self.rows
-        return self.rows[np.linspace(0, len(self) - 1, limit).round().astype(np.int64)]
+    def _gather(self, limit: int | None, offset: int, length: int) -> NDArray[np.float64]:
+        starts = self.rows_of(spread_evenly(len(self), limit)) + offset
+        values: NDArray[Any] = self.store.gather(starts, length, np.float64, times=False).values
+        return values
+
+    @property
+    def has_series_windows(self) -> NDArray[np.bool_]:
+        """Whether each series of the dataset has a window in this set, [S]."""
+        has_window_S = np.zeros(len(self._series_starts) - 1, dtype=np.bool_)
+        has_window_S[self._series_of(self.runs.starts)] = True
+        return has_window_S
+
+    def each_series(self) -> Iterator[tuple[int, "WindowSet"]]:
+        """For every series that has a window here: its place in the dataset and its own windows."""
+        series_K = self._series_of(self.runs.starts)
+        firsts = np.flatnonzero(np.diff(series_K, prepend=-1))
+        for first, last in zip(firsts, [*firsts[1:], len(series_K)], strict=True):
+            yield (
+                int(series_K[first]),
+                WindowSet(
+                    values=self.store,
+                    rows=self.runs.part(int(first), int(last)),
+                    window=self.window,
+                    horizon=self.horizon,
+                    series_starts=self._series_starts,
+                    series_numbers=self._series_numbers,
+                ),
+            )
+
+    def _series_of(self, places: Places) -> Places:
+        """Which series, from 0, each place is in."""
+        return np.searchsorted(self._series_starts, places, side="right") - 1
 
 
 class Parts(NamedTuple):
@@ -48,37 +152,3 @@ class Parts(NamedTuple):
     fit: WindowSet
     validation: WindowSet
     test: WindowSet
-
-
-def split_windows(dataset: Dataset, split: SplitOptions, window: int) -> Parts:
-    """Cut every series in time and collect each part's windows.
-
-    A part is where a target lies: the first windows of validation and test look back into the part before
-    them, and no target is in two parts. Raises DataError where a part has no window or the target never
-    changes in the part to fit on.
-    """
-    values = np.concatenate([series.values for series in dataset.series])
-    rows: tuple[list[NDArray[np.int64]], ...] = ([], [], [])
-    fitted_on = []
-    offset = 0
-    for series in dataset.series:
-        bounds = split.bounds(len(series.values))
-        fitted_on.append(series.values[bounds.fit.start : bounds.fit.stop, 0])
-        for found, part in zip(rows, bounds, strict=True):
-            inside = np.arange(max(part.start, window), part.stop)
-            found.append(offset + inside[series.targetable[inside]])
-        offset += len(series.values)
-    targets = np.concatenate(fitted_on)
-    if (targets == targets[0]).all() and len(targets) > window:
-        raise DataError(
-            f"column {dataset.features[0]!r} is {targets[0]:g} in all {len(targets)} rows to fit on; nothing to learn"
-        )
-    parts = Parts(*(WindowSet(values=values, rows=np.concatenate(found), window=window) for found in rows))
-    for name, windows in zip(Parts._fields, parts, strict=True):
-        if not len(windows):
-            lengths = sorted({len(series.values) for series in dataset.series})
-            raise DataError(
-                f"the {name} part has no window of {window} rows with a measured value behind it; "
-                f"the series has {lengths[-1]} rows, of which {split.bounds(lengths[-1]).fit.stop} to fit on"
-            )
-    return parts

@@ -32,8 +32,9 @@ def test_target_covariates_time_and_digest(tmp_path: Path) -> None:
     (series,) = dataset.series
     assert dataset.features == ("value", "load")
     assert series.values.tolist() == [[1, 10], [2, 20], [3.5, 30], [4, 40]]
-    assert series.times is not None
-    assert series.times[1] == np.datetime64("2024-01-01T00:30")
+    assert series.time_seconds is not None
+    start = 1_704_067_200  # date -u -d 2024-01-01 +%s
+    assert series.time_seconds.tolist() == [start, start + 1800, start + 3600, start + 5400]
     assert dataset.provenance.time == "time"
     assert dataset.provenance.num_rows == 4
     assert dataset.provenance.sha256 == hashlib.sha256(TEXT.encode()).hexdigest()
@@ -87,8 +88,8 @@ def test_empty_infinite_missing_and_untimed_rows_are_all_gaps(
     assert dataset.series[0].values[:, 0].tolist() == expected
     assert dataset.provenance.num_gaps_filled == 5
     assert dataset.provenance.num_rows_untimed == 1
-    assert dataset.series[0].times is not None
-    assert len(dataset.series[0].times) == 10
+    assert dataset.series[0].time_seconds is not None
+    assert np.diff(dataset.series[0].time_seconds).tolist() == [86400] * 9
 
 
 @pytest.mark.parametrize(

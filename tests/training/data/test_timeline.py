@@ -11,7 +11,7 @@ def dates(*texts: str) -> Times:
 
 
 def places(times: Times, *, is_even: bool = True) -> list[int]:
-    return list(positions(times, np.arange(1, len(times) + 1), "when", is_even=is_even))
+    return list(positions(times, np.arange(1, len(times) + 1), "time column 'when'", is_even=is_even))
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ def test_a_row_stands_where_its_time_is(times: Times, expected: list[int]) -> No
 
 
 def test_times_that_do_not_increase_are_refused_by_row() -> None:
-    with pytest.raises(DataError, match=r"'when', row 3: 2024-01-02.* does not come after 2024-01-02"):
+    with pytest.raises(DataError, match=r"^time column 'when', row 3: 2024-01-02.* does not come after 2024-01-02"):
         places(dates("2024-01-01", "2024-01-02", "2024-01-02", "2024-01-03"))
 
 
 def test_a_step_that_is_no_whole_number_of_steps_is_refused_by_row() -> None:
-    with pytest.raises(DataError, match=r"'when', row 4: .* 1\.5 usual steps; .*--spacing any"):
+    with pytest.raises(DataError, match=r"^time column 'when', row 4: .* 1\.5 usual steps; .*--spacing any"):
         places(dates("2024-01-01T00", "2024-01-01T02", "2024-01-01T04", "2024-01-01T07", "2024-01-01T09"))
 
 

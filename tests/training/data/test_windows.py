@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from training.build import new_model
 from training.data import Dataset, Provenance, Series, SplitOptions, split_windows
 from training.errors import DataError
-from training.fit import new_model
 from training.model import ModelConfig
 from training.transform import TRANSFORMS
 
@@ -53,17 +53,17 @@ def test_parts_that_leave_nothing_to_fit_on_are_refused() -> None:
 
 def test_every_value_but_the_first_t_is_a_target_once() -> None:
     parts = split_windows(dataset(np.arange(100.0)), SplitOptions(), T)
-    targets = [part.targets().tolist() for part in parts]
+    targets = [part.targets()[:, 0].tolist() for part in parts]
     assert targets == [list(range(T, 70)), list(range(70, 80)), list(range(80, 100))]
     for part in parts:
-        expected = part.targets()[:, None] - np.arange(T, 0, -1)
+        expected = part.targets() - np.arange(T, 0, -1)
         np.testing.assert_array_equal(part.windows()[:, :, 0], expected)
 
 
 def test_windows_never_cross_from_one_series_to_the_next() -> None:
     parts = split_windows(dataset(np.arange(50.0), np.arange(1000.0, 1050.0)), SplitOptions(), T)
     for part in parts:
-        steps = np.diff(np.concatenate((part.windows()[:, :, 0], part.targets()[:, None]), axis=1), axis=1)
+        steps = np.diff(np.concatenate((part.windows()[:, :, 0], part.targets()), axis=1), axis=1)
         assert (steps == 1).all()
     assert len(parts.fit) == 2 * (35 - T)
 
@@ -92,7 +92,7 @@ def test_scales_know_nothing_of_what_comes_after_the_part_to_fit_on(transform: s
 
 def test_a_limit_spreads_the_chosen_windows_evenly() -> None:
     parts = split_windows(dataset(np.arange(100.0)), SplitOptions(), T)
-    assert parts.test.targets(limit=3).tolist() == [80, 90, 99]
+    assert parts.test.targets(limit=3).tolist() == [[80], [90], [99]]
     assert parts.test.windows(limit=3).shape == (3, T, 1)
     assert len(parts.test.windows(limit=1000)) == 20
 

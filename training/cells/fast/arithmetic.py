@@ -1,0 +1,39 @@
+"""The few operations that the passes over time are made of, each writing into memory that is already there."""
+
+import torch
+from torch import Tensor
+
+_MINUS_ONE = torch.tensor(-1.0)
+
+# sigmoid_backward(d, s, grad_input=out): out = d * s * (1 - s), with s = σ(a)
+# tanh_backward(d, n, grad_input=out):    out = d * (1 - n²),    with n = tanh(a)
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
+
+def tanh(a: Tensor, *, out: Tensor) -> None:
+    """tanh(a) as 2 σ(2a) - 1, which torch's CPU kernels compute two to three times as fast. `out` may be `a`.
+
+    The absolute error is that of numbers near 1 (1.2e-7 in float32) where tanh's own shrinks with a.
+    """
+    if a.device.type == "cpu":
+        torch.mul(a, 2, out=out).sigmoid_()
+        torch.add(_MINUS_ONE, out, alpha=2, out=out)
+    else:
+        torch.tanh(a, out=out)
+
+
+def multiply(a: Tensor, b: Tensor, *, out: Tensor) -> None:
+    """The matrix product a b, both factors rounded to the precision of `b`: lower than the rest under autocast."""
+    if a.dtype == b.dtype == out.dtype:
+        torch.mm(a, b, out=out)
+    else:
+        out.copy_(torch.mm(a.to(b.dtype), b))
+
+
+def add_product(a: Tensor, b: Tensor, *, to: Tensor) -> None:
+    """As `multiply`, added to what `to` holds."""
+    if a.dtype == b.dtype == to.dtype:
+        to.addmm_(a, b)
+    else:
+        to.add_(torch.mm(a.to(b.dtype), b))
