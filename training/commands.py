@@ -74,7 +74,7 @@ def fit_run(request: FitRequest, out: Path, *, resume: bool, force: bool, consol
         if not workers.is_first:
             return None
         fit.restore_best()
-        model.to("cpu", torch.float32)
+        model.to("cpu", torch.float32).eval()
         if model.needs_series:
             folder.write_series(dataset.series_ids)
         folder.write_loss_picture(loss_picture(fit.history))

@@ -1,8 +1,10 @@
+from typing import cast
+
 import pytest
 import torch
 from torch import Tensor
 
-from training.cells import CELL_KINDS
+from training.cells import CELL_KINDS, HAND_WRITTEN
 from training.model import ModelConfig, RecurrentModel
 from training.transform import TRANSFORMS
 
@@ -13,10 +15,20 @@ ROUNDING = 1e-9
 STEPPABLE = [kind for kind, cls in TRANSFORMS.items() if cls.steppable]
 
 
-def make(*, cell: str = "lstm", num_layers: int = 1, transform: str = "difference") -> tuple[RecurrentModel, Tensor]:
+def make(
+    *, cell: str = "lstm", num_layers: int = 1, transform: str = "difference", residual: bool = False
+) -> tuple[RecurrentModel, Tensor]:
     """A model with scales as if fitted, in float64, and windows [B, T, F]."""
     torch.manual_seed(0)
-    config = ModelConfig(cell=cell, window=T, num_features=F, hidden_size=8, num_layers=num_layers, transform=transform)
+    config = ModelConfig(
+        cell=cell,
+        window=T,
+        num_features=F,
+        hidden_size=8,
+        num_layers=num_layers,
+        transform=transform,
+        residual=residual,
+    )
     model = RecurrentModel(config)
     windows = torch.randn(B, T, F, dtype=torch.float64) * 20 + 100
     model.transform.fit(windows.numpy(), windows[:, -1, :1].numpy() + torch.randn(B, 1, dtype=torch.float64).numpy())
@@ -73,3 +85,22 @@ def test_a_model_that_cannot_be_built_is_refused(field: str, value: object, mess
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         ModelConfig(**(good | {field: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("num_layers", [2, 3])
+@pytest.mark.parametrize("cell", HAND_WRITTEN)
+def test_the_fast_path_is_the_cells(cell: str, num_layers: int, residual: bool) -> None:
+    """Fitting and judging see the same model: predictions and gradients, whatever the layers are connected by."""
+    model, windows = make(cell=cell, num_layers=num_layers, residual=residual)
+    targets = windows[:, -1, :1] + 5
+    found = []
+    for is_training in (True, False):
+        model.train(is_training).zero_grad()
+        terms = model.loss_terms(windows, targets)
+        (terms.output - terms.target).square().sum().backward()  # type: ignore[no-untyped-call]
+        gradients = [cast("Tensor", parameter.grad).clone() for parameter in model.parameters()]
+        found.append((terms.output.detach(), *gradients))
+    for fast, stepped in zip(*found, strict=True):
+        assert stepped.abs().max().item() > 0
+        assert (fast - stepped).abs().max().item() <= ROUNDING * max(1.0, stepped.abs().max().item())

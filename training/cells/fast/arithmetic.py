@@ -16,7 +16,7 @@ def tanh(a: Tensor, *, out: Tensor) -> None:
 
     The absolute error is that of numbers near 1 (1.2e-7 in float32) where tanh's own shrinks with a.
     """
-    if a.device.type == "cpu":
+    if a.is_cpu:
         torch.mul(a, 2, out=out).sigmoid_()
         torch.add(_MINUS_ONE, out, alpha=2, out=out)
     else:

@@ -149,8 +149,8 @@ class Tape(ABC):
         self.passes += 1
         self._past_is_zeros = not state
         for product in self.products:
-            product.load(parameters[: product.num_parameters])
-            parameters = parameters[product.num_parameters :]
+            product.load(parameters[: 2 * len(product.reads)])
+            parameters = parameters[2 * len(product.reads) :]
         for slot in self._x_slots:
             slot.copy_(x_TBF)
         for k, steps in enumerate(self.states):
