@@ -55,7 +55,9 @@ def random_inputs(model: RecurrentModel, samples: Inputs, generator: np.random.G
     config, transform = model.config, model.transform
     shape = (count, config.window, config.num_features)
     chosen = generator.integers(len(samples["window"]), size=count)
-    noise = transform.mean.numpy() + transform.scale.numpy() * generator.standard_normal(shape)
+    # Of values and differences, where the cells see both, the latter.
+    mean_F, scale_F = (buffer.numpy()[-config.num_features :] for buffer in (transform.mean, transform.scale))
+    noise = mean_F + scale_F * generator.standard_normal(shape)
     if config.scaling != "fit":
         # In units of each sample's own, wherever the table or the window finds them.
         noise *= np.abs(np.diff(samples["window"][chosen], axis=1, prepend=0)).mean(axis=1, keepdims=True)

@@ -70,7 +70,8 @@ def check_resolution(model: RecurrentModel, windows: WindowSet, features: Sequen
     if model.config.scaling != "fit":
         return
     largest_F = windows.largest
-    scale_F = model.transform.scale.double().numpy().copy()
+    # Where there are channels of values and of differences, the latter are the finer.
+    scale_F = model.transform.scale.double().numpy()[-len(features) :].copy()
     scale_F[0] = model.transform.target_scale[0].item()
     for name, largest, scale in zip(features, largest_F, scale_F, strict=True):
         spacing = float(np.spacing(np.float32(largest)))

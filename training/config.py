@@ -7,6 +7,8 @@ import msgspec
 
 from training.data import DataOptions, Provenance, SplitOptions
 from training.model import ModelConfig
+from training.scaling import SCALINGS
+from training.transform import TRANSFORMS
 
 LIBRARIES = ("torch", "numpy", "safetensors", "msgspec", "pyarrow")
 
@@ -25,8 +27,9 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     before the fit stops, `clip_norm` the longest gradient, `threads` torch's threads for one operation. The
     weights depend on `threads`: sums are added up in another order. `huber_delta` is where the loss turns from a
     square to a line, in the transform's units; `average` the decay of a running average of the weights, which is what
-    is judged and kept (0: the weights themselves). An epoch sees `epoch_windows` windows at most (0: all).
-    `precision` is float32, float64, or mixed (bfloat16 in matmuls, for GPUs), `device` cpu or cuda.
+    is judged and kept (0: the weights themselves). The loss is taken after each of a window's last `loss_steps`.
+    An epoch sees `epoch_windows` windows at most (0: all). `precision` is float32, float64, or mixed (bfloat16 in
+    matmuls, for GPUs), `device` cpu or cuda.
     """
 
     epochs: int
@@ -38,13 +41,14 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     threads: int = 1
     huber_delta: float = 1.0
     average: float = 0.0
+    loss_steps: int = 1
     epoch_windows: int = 0
     precision: str = "float32"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be fitted with."""
-        for name in ("epochs", "batch_size", "patience", "threads"):
+        for name in ("epochs", "batch_size", "patience", "threads", "loss_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "clip_norm", "huber_delta"):
@@ -60,6 +64,18 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"device is {self.device!r}; it must be one of {', '.join(DEVICES)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
+
+
+def check_fits(options: FitOptions, model: ModelConfig) -> None:
+    """Raise ValueError unless the model can be fitted in the way asked for."""
+    if options.loss_steps > model.window:
+        raise ValueError(f"loss_steps is {options.loss_steps}; the window has {model.window} steps")
+    is_stepped = TRANSFORMS[model.transform].steppable and SCALINGS[model.scaling].steppable
+    if options.loss_steps > 1 and not is_stepped:
+        raise ValueError(
+            f"loss_steps is {options.loss_steps}; with transform {model.transform!r} and scaling {model.scaling!r} "
+            "a step sees the window's end, so it must be 1"
+        )
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -75,10 +75,14 @@ def inputs_of(windows: WindowSet, chosen: NDArray[np.int64], model: RecurrentMod
     )
 
 
-def batches_of(windows: WindowSet, model: RecurrentModel) -> Iterator[Inputs]:
-    """All windows in order, in large batches."""
+def batches_of(windows: WindowSet, model: RecurrentModel, workers: Workers | None = None) -> Iterator[Inputs]:
+    """All windows in order, in large batches, or this worker's share of each."""
     for start in range(0, len(windows), EVALUATION_BATCH):
-        yield inputs_of(windows, np.arange(start, min(start + EVALUATION_BATCH, len(windows))), model)
+        chosen = np.arange(start, min(start + EVALUATION_BATCH, len(windows)))
+        if workers is not None:
+            chosen = chosen[workers.rank :: workers.count]
+        if len(chosen):
+            yield inputs_of(windows, chosen, model)
 
 
 class Predicted(NamedTuple):
@@ -120,7 +124,7 @@ class Fit:
         self._workers = workers or Workers()
         self._device = model.transform.mean.device
         self._total = torch.zeros((), dtype=torch.float64, device=self._device)
-        self._loss = Loss(model, huber_delta=options.huber_delta)
+        self._loss = Loss(model, huber_delta=options.huber_delta, num_steps=options.loss_steps)
         self._shared_loss = self._workers.wrap(self._loss)
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
@@ -130,6 +134,10 @@ class Fit:
         )
         self._averaged = Average(model, options.average)
         self._best = copy.deepcopy(model.state_dict())
+        if self._workers.count > 1:
+            # After its first pass DDP lays the gradients out anew, and from three workers on their sums are then added
+            # up in another order. That pass is this one, so that a fit that was resumed adds up in the same order.
+            self._backward(np.zeros(1, dtype=np.int64), weight=0.0)
 
     @property
     def windows_per_epoch(self) -> int:
@@ -166,7 +174,7 @@ class Fit:
             start = self.position * size
             chosen = order[start : min(start + size, self.windows_per_epoch)]
             learning_rate = float(self._schedule.get_last_lr()[0])
-            self._step(torch.from_numpy(chosen))
+            self._step(chosen)
             self.position += 1
             after_step()
         self._averaged.swap()
@@ -194,28 +202,34 @@ class Fit:
         self._total.zero_()
         return metrics
 
-    def _step(self, chosen: Tensor) -> None:
+    def _step(self, chosen: NDArray[np.int64]) -> None:
         own, weight = self._workers.share(chosen)
-        self._optimiser.zero_grad()
-        inputs = inputs_of(self._parts.fit, own.numpy(), self.model)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.options.precision == "mixed"):
-            loss_B = self._shared_loss(inputs.window, inputs.target, inputs.time_seconds, inputs.series)
-        (loss_B.mean() * weight).backward()
+        loss_B = self._backward(own, weight)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
         self._optimiser.step()
         self._schedule.step()
         self._averaged.update()
-        self._total += self._workers.total(loss_B.detach().double().sum() * (weight > 0))
+        self._total += self._workers.total(loss_B.double().sum() * (weight > 0))
+
+    def _backward(self, own: NDArray[np.int64], weight: float) -> Tensor:
+        """Leave the gradients of all workers' windows, by their weights, in the model; the loss [B] of our own."""
+        self._optimiser.zero_grad()
+        inputs = inputs_of(self._parts.fit, own, self.model)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.options.precision == "mixed"):
+            loss_B = self._shared_loss(inputs.window, inputs.target, inputs.time_seconds, inputs.series)
+        (loss_B.mean() * weight).backward()  # type: ignore[no-untyped-call]
+        return loss_B.detach()
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
         """The loss, and the RMSE of the next value in raw units."""
-        loss = squares = 0.0
-        for inputs in batches_of(self._parts.validation, self.model):
+        sums = torch.zeros(2, dtype=torch.float64, device=self._device)
+        for inputs in batches_of(self._parts.validation, self.model, self._workers):
             terms: LossTerms = self.model.loss_terms(*inputs)
-            loss += self._loss.of(terms).double().sum().item()
             predicted_BK = self.model(inputs.window, inputs.time_seconds, inputs.series)
-            squares += (predicted_BK - inputs.target)[:, 0].double().square().sum().item()
+            error_B = (predicted_BK - inputs.target)[:, 0]
+            sums += torch.stack((self._loss.of(terms).double().sum(), error_B.double().square().sum()))
+        loss, squares = self._workers.total(sums).tolist()
         count = len(self._parts.validation)
         return loss / count, math.sqrt(squares / count)
 
@@ -227,7 +241,7 @@ class Fit:
         """All that the rest of the fit depends on, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
-            "averaged": self._averaged.weights,
+            "averaged": self._averaged.state(),
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
             "position": self.position,
@@ -251,18 +265,22 @@ class Fit:
 class Average:
     """A running average of the weights (Polyak & Juditsky 1992): average = decay · average + (1 - decay) · weights.
 
-    With decay 0 there is none, and nothing is kept.
+    It forgets faster at first, min(decay, (1 + n) / (10 + n)) after n steps, so that the weights drawn at random do not
+    linger. With decay 0 there is none, and nothing is kept.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._parameters = [parameter.detach() for parameter in model.parameters()]
         self._decay = decay
         self.weights = [parameter.clone() for parameter in self._parameters] if decay else []
+        self._steps = 0
 
     def update(self) -> None:
         """Take in the weights of another step."""
         if self.weights:
-            torch._foreach_lerp_(self.weights, self._parameters, 1 - self._decay)
+            decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+            self._steps += 1
+            torch._foreach_lerp_(self.weights, self._parameters, 1 - decay)
 
     def swap(self) -> None:
         """Exchange the average and the model's weights."""
@@ -271,7 +289,12 @@ class Average:
             parameter.copy_(average)
             average.copy_(kept)
 
-    def load(self, weights: list[Tensor]) -> None:
-        """Take the average from a checkpoint."""
-        for average, kept in zip(self.weights, weights, strict=True):
+    def state(self) -> dict[str, Any]:
+        """All that the next update depends on."""
+        return {"weights": self.weights, "steps": self._steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on where another average stood."""
+        self._steps = state["steps"]
+        for average, kept in zip(self.weights, state["weights"], strict=True):
             average.copy_(kept)

@@ -93,8 +93,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def input_size(self) -> int:
-        """Channels that the first layer reads: features and calendar."""
-        return self.num_features + calendar.num_channels(self.calendar)
+        """Channels that the first layer reads: of the features and of the calendar."""
+        own = self.num_features * TRANSFORMS[self.transform].channels_per_feature
+        return own + calendar.num_channels(self.calendar)
 
 
 class ModelState(msgspec.Struct, frozen=True):
@@ -212,6 +213,32 @@ class RecurrentModel(nn.Module):
             output=self.head.point(features_BH),
             target=self.transform.encode_target(ruled_BK, anchor_B1),
             spread=self.head.spread(features_BH.detach()) if self.config.intervals == "quantile" else None,
+        )
+
+    def sequence_terms(
+        self,
+        window_BTF: Tensor,
+        target_BK: Tensor,
+        time_seconds_BT: Tensor | None = None,
+        series_B1: Tensor | None = None,
+        *,
+        num_steps: int,
+    ) -> LossTerms:
+        """As loss_terms, taken after each of the window's last `num_steps` steps S: output and target [B, S, K].
+
+        What follows a step lies in the window itself, so every window gives S lessons for one pass. The model must be
+        one that can be stepped: any other would see the window's end in its middle.
+        """
+        ruler, x_BTI, _ = self._encode(window_BTF, time_seconds_BT, series_B1)
+        ruled_BTF = window_BTF if ruler is None else ruler.rule(window_BTF)
+        ruled_BK = target_BK if ruler is None else ruler.target_ruled(target_BK)
+        following = torch.cat((ruled_BTF[:, :, 0], ruled_BK), dim=1)[:, 1:]
+        target_BSK = following.unfold(1, self.config.horizon, 1)[:, -num_steps:]
+        features_BSH = self.head.features(self.stack.outputs(x_BTI)[:, -num_steps:])
+        return LossTerms(
+            output=self.head.point(features_BSH),
+            target=self.transform.encode_target(target_BSK, self.transform.anchors(ruled_BTF)[:, -num_steps:]),
+            spread=self.head.spread(features_BSH[:, -1].detach()) if self.config.intervals == "quantile" else None,
         )
 
     def _encode(

@@ -8,7 +8,7 @@ import torch
 
 from training.calendar import CYCLES
 from training.cells import CELL_KINDS
-from training.commands import FitRequest
+from training.commands import CHECKPOINT_SECONDS, FitRequest
 from training.config import DEVICES, PRECISIONS, FitOptions
 from training.data import DataOptions, SplitOptions
 from training.data.gaps import POLICIES
@@ -34,6 +34,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     run.add_argument("--out", required=True, type=Path, metavar="runs/NAME", help="folder for the run")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted fit; repeat its options")
     run.add_argument("--force", action="store_true", help="replace the run that is there")
+    run.add_argument(
+        "--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS, help="in a long epoch, keep its state so often"
+    )
     run.add_argument("--quiet", action="store_true", help="print the final table alone")
     return fit
 
@@ -46,6 +49,7 @@ def _add_data(data: Any) -> None:
     data.add_argument("--time", metavar="NAME", help="the column that orders the rows; found by its type if left out")
     data.add_argument("--gaps", choices=POLICIES, default="error", help="what to do where a value is missing")
     data.add_argument("--spacing", choices=SPACINGS, default="regular", help="any: count rows, ignore missing ones")
+    data.add_argument("--season", type=int, metavar="ROWS", help="of the seasonal baseline; found if left out; 0: none")
     data.add_argument("--validation", type=float, default=0.1, help="share of the series (below 1) or number of rows")
     data.add_argument("--test", type=float, default=0.2, help="share of the series (below 1) or number of rows")
 
@@ -76,6 +80,7 @@ def _add_fit(how: Any) -> None:
     how.add_argument("--clip-norm", type=float, default=defaults.clip_norm, help="longest gradient")
     how.add_argument("--threads", type=int, default=defaults.threads, help="torch's; the weights depend on it")
     how.add_argument("--huber-delta", type=float, default=defaults.huber_delta, help="where the loss turns linear")
+    how.add_argument("--loss-steps", type=int, default=defaults.loss_steps, help="last steps of a window that teach")
     how.add_argument("--average", type=float, default=defaults.average, help="decay of the weights' running average")
     how.add_argument(
         "--epoch-windows", type=int, default=defaults.epoch_windows, help="at most so many per epoch; 0: all"
@@ -112,6 +117,7 @@ def fit_request(options: argparse.Namespace) -> FitRequest:
                 threads=options.threads,
                 huber_delta=options.huber_delta,
                 average=options.average,
+                loss_steps=options.loss_steps,
                 epoch_windows=options.epoch_windows,
                 precision=options.precision,
                 device=_device(options.device),
@@ -136,6 +142,7 @@ def fit_request(options: argparse.Namespace) -> FitRequest:
                 levels=() if options.intervals == "none" else _levels(options.levels),
             ),
             seed=options.seed,
+            season=options.season,
         )
     except ValueError as error:
         raise OptionError(str(error)) from error

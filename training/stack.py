@@ -69,12 +69,32 @@ class CellStack(nn.Module):
         While fitting, layers of one cell take the fast path of `training.cells.fast`, which computes the same
         numbers; otherwise the cells themselves are stepped, and theirs is the answer that every check refers to.
         """
-        if self.training and not any(len(cast("nn.ModuleList", cells)) for cells in self.transitions):
+        if self._is_fast:
             return self._forward_fast(x_BTI)
         states = self.initial_state(x_BTI[:, 0])
         for x_BI in x_BTI.unbind(dim=1):
             h_BH, states = self.step(x_BI, states)
         return h_BH
+
+    def outputs(self, x_BTI: Tensor) -> Tensor:
+        """The top layer's output after every step, [B, T, H], from zero state; computed as `forward` computes."""
+        if self._is_fast:
+            x_TBI = x_BTI.transpose(0, 1)
+            for k, (cell,) in enumerate(self.cells()):
+                outputs_TBH, _ = run_layer(cell, x_TBI)
+                x_TBI = outputs_TBH + x_TBI if self.residual and k else outputs_TBH
+            return x_TBI.transpose(0, 1)
+        states = self.initial_state(x_BTI[:, 0])
+        outputs = []
+        for x_BI in x_BTI.unbind(dim=1):
+            h_BH, states = self.step(x_BI, states)
+            outputs.append(h_BH)
+        return torch.stack(outputs, dim=1)
+
+    @property
+    def _is_fast(self) -> bool:
+        """Whether this is a fit of layers of one cell."""
+        return self.training and not any(len(cast("nn.ModuleList", cells)) for cells in self.transitions)
 
     def _forward_fast(self, x_BTI: Tensor) -> Tensor:
         """A layer at a time over the whole sequence."""
@@ -111,5 +131,9 @@ class TorchStack(nn.Module):
 
     def forward(self, x_BTI: Tensor) -> Tensor:
         """The top layer's output after the last step, [B, H], from zero state."""
-        outputs_BTH, _ = self.recurrent(x_BTI)
-        return cast("Tensor", outputs_BTH[:, -1])
+        return self.outputs(x_BTI)[:, -1]
+
+    def outputs(self, x_BTI: Tensor) -> Tensor:
+        """The top layer's output after every step, [B, T, H], from zero state."""
+        outputs_BTH: Tensor = self.recurrent(x_BTI)[0]
+        return outputs_BTH

@@ -1,6 +1,6 @@
 """The step between raw units and what a cell sees; part of the model, so callers never scale anything.
 
-Shapes: B batch, T window, F features (feature 0 is the target), K horizons.
+Shapes: B batch, T window, F features (feature 0 is the target), C channels (F, or a multiple of it), K horizons.
 
     x_BTF, anchor_B1 = transform.encode(window_BTF)     what the cells read; what the predictions are relative to
     next_BK          = transform.decode(y_BK, anchor_B1)
@@ -42,13 +42,15 @@ def moments(values_MF: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
 
 
 class Transform(nn.Module):
-    """Affine scaling shared by all transforms: inputs by `mean`, `scale` [F]; the targets by `target_*` [K].
+    """Affine scaling shared by all transforms: inputs by `mean`, `scale` [C]; the targets by `target_*` [K].
 
     Subclasses say what is scaled: the values, their differences, or their distance to the window's end.
     """
 
     kind: ClassVar[str]
     steppable: ClassVar[bool] = True
+    # What the cells read of each feature.
+    channels_per_feature: ClassVar[int] = 1
 
     mean: Tensor
     scale: Tensor
@@ -57,8 +59,9 @@ class Transform(nn.Module):
 
     def __init__(self, num_features: int, horizon: int = 1) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("scale", torch.ones(num_features))
+        num_channels = num_features * self.channels_per_feature
+        self.register_buffer("mean", torch.zeros(num_channels))
+        self.register_buffer("scale", torch.ones(num_channels))
         self.register_buffer("target_mean", torch.zeros(horizon))
         self.register_buffer("target_scale", torch.ones(horizon))
 
@@ -84,6 +87,10 @@ class Transform(nn.Module):
     def encode(self, window_BTF: Tensor) -> tuple[Tensor, Tensor]:
         """What the cells read, [B, T, F], and the anchor of the predictions, [B, 1]."""
         raise NotImplementedError
+
+    def anchors(self, window_BTF: Tensor) -> Tensor:
+        """The anchor of a prediction made after each step of the window, [B, T, 1]."""
+        return window_BTF[:, :, :1]
 
     def encode_target(self, target_BK: Tensor, anchor_B1: Tensor) -> Tensor:
         """The inverse of decode: where the output should have been, [B, K]."""
@@ -116,6 +123,10 @@ class Standardize(Transform):
     def encode(self, window_BTF: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled values; the anchor is 0."""
         return (window_BTF - self.mean) / self.scale, torch.zeros_like(window_BTF[:, -1, :1])
+
+    def anchors(self, window_BTF: Tensor) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(window_BTF[:, :, :1])
 
     def step(self, value_BF: Tensor, state: TransformState) -> tuple[Tensor, Tensor, TransformState]:
         """One scaled value; the anchor is 0."""
@@ -152,6 +163,41 @@ class Difference(Transform):
         return (difference_BF - self.mean) / self.scale, value_BF[:, :1], after
 
 
+class ValueAndDifference(Difference):
+    """Both: x_t = [(w_t - mean) / scale; ((w_t - w_{t-1}) - mean) / scale], each with scales of its own.
+
+    The level says where the series is, the difference where it is going; the anchor is the last value. Channels are
+    the values of all features, then their differences.
+    """
+
+    kind = "value-and-difference"
+    channels_per_feature = 2
+
+    def fit(self, windows_MTF: NDArray[np.float64], targets_MK: NDArray[np.float64]) -> None:
+        """As Transform's, with the values' scales in front of the differences'."""
+        num_features = windows_MTF.shape[2]
+        differences_NF, offsets_NK = self.to_scale(windows_MTF, targets_MK)
+        scales = [moments(windows_MTF.reshape(-1, num_features)), moments(differences_NF)]
+        self.mean.copy_(torch.from_numpy(np.concatenate([mean_F for mean_F, _ in scales])))
+        self.scale.copy_(torch.from_numpy(np.concatenate([scale_F for _, scale_F in scales])))
+        target_mean, target_scale = moments(offsets_NK)
+        self.target_mean.copy_(torch.from_numpy(target_mean))
+        self.target_scale.copy_(torch.from_numpy(target_scale))
+
+    def encode(self, window_BTF: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled values and differences; the anchor is the window's last target value."""
+        previous_BTF = torch.cat((window_BTF[:, :1], window_BTF[:, :-1]), dim=1)
+        both_BTC = torch.cat((window_BTF, window_BTF - previous_BTF), dim=2)
+        return (both_BTC - self.mean) / self.scale, window_BTF[:, -1, :1]
+
+    def step(self, value_BF: Tensor, state: TransformState) -> tuple[Tensor, Tensor, TransformState]:
+        """One scaled value and difference, the difference 0 before anything was seen; the anchor is the value."""
+        assert isinstance(state, DifferenceState)
+        both_BC = torch.cat((value_BF, (value_BF - state.last) * state.seen), dim=1)
+        after = DifferenceState(last=value_BF, seen=torch.ones_like(state.seen))
+        return (both_BC - self.mean) / self.scale, value_BF[:, :1], after
+
+
 class LastValue(Transform):
     """x_t = ((w_t - w_T) - mean) / scale, relative to the window's end; the anchor is the last value.
 
@@ -175,4 +221,6 @@ class LastValue(Transform):
         return (window_BTF - window_BTF[:, -1:] - self.mean) / self.scale, window_BTF[:, -1, :1]
 
 
-TRANSFORMS: dict[str, type[Transform]] = {cls.kind: cls for cls in (Standardize, Difference, LastValue)}
+TRANSFORMS: dict[str, type[Transform]] = {
+    cls.kind: cls for cls in (Standardize, Difference, ValueAndDifference, LastValue)
+}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from training.cells import Cell
 from training.cells.convert import gru_reset_after_from_torch, lstm_from_torch
 from training.model import CellStack, ModelConfig, RecurrentModel, TorchStack
+from training.transform import TRANSFORMS, Difference
 
 
 class Placed(NamedTuple):
@@ -28,6 +29,11 @@ class Source:
     weights: dict[str, NDArray[np.float32]]
     not_steppable: str
     target_scale: float
+
+    @property
+    def carries_last(self) -> bool:
+        """Whether the transform carries the last value from step to step."""
+        return issubclass(TRANSFORMS[self.config.transform], Difference)
 
     @property
     def steppable(self) -> bool:

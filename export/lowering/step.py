@@ -25,7 +25,7 @@ def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
     g = GraphBuilder(source.weights)
     fields = state_fields(source)
     widths = {f"{field}.{k}": config.hidden_size for k, names in enumerate(fields) for field in names}
-    carried = {"last": config.num_features, "seen": 1} if config.transform == "difference" else {}
+    carried = {"last": config.num_features, "seen": 1} if source.carries_last else {}
 
     ruler = scaling.ruler(g, config.scaling, window="value", num_steps=1, num_series=config.num_series)
     ruled = "value"

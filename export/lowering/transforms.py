@@ -11,13 +11,14 @@ def encode_window(g: GraphBuilder, kind: str, window: str, num_steps: int) -> tu
     anchor = g.op("Squeeze", g.op("Slice", end, g.ints(0), g.ints(1), g.ints(2)), g.ints(1))
     if kind == "last-value":
         return _scaled(g, g.op("Sub", window, end)), anchor
-    if kind == "difference":
+    if kind in ("difference", "value-and-difference"):
         first = g.op("Slice", window, g.ints(0), g.ints(1), g.ints(1))
-        if num_steps == 1:
-            return _scaled(g, g.op("Sub", window, first)), anchor
-        earlier = g.op("Slice", window, g.ints(0), g.ints(num_steps - 1), g.ints(1))
-        previous = g.op("Concat", first, earlier, axis=1)
-        return _scaled(g, g.op("Sub", window, previous)), anchor
+        previous = first
+        if num_steps > 1:
+            earlier = g.op("Slice", window, g.ints(0), g.ints(num_steps - 1), g.ints(1))
+            previous = g.op("Concat", first, earlier, axis=1)
+        difference = g.op("Sub", window, previous)
+        return _scaled(g, _beside_values(g, kind, window, difference, axis=2)), anchor
     raise AssertionError(f"no lowering for transform {kind!r}: this is a bug")
 
 
@@ -25,10 +26,17 @@ def encode_value(g: GraphBuilder, kind: str, value: str, state: dict[str, str]) 
     """What the cells read of one value, [B, F], and the anchor, [B, 1] (None where it is 0)."""
     if kind == "standardize":
         return _scaled(g, value), None
-    if kind == "difference":
+    if kind in ("difference", "value-and-difference"):
         difference = g.op("Mul", g.op("Sub", value, state["last"]), state["seen"])
-        return _scaled(g, difference), g.op("Slice", value, g.ints(0), g.ints(1), g.ints(1))
+        return _scaled(g, _beside_values(g, kind, value, difference, axis=1)), g.op(
+            "Slice", value, g.ints(0), g.ints(1), g.ints(1)
+        )
     raise AssertionError(f"transform {kind!r} cannot be stepped: this is a bug")
+
+
+def _beside_values(g: GraphBuilder, kind: str, values: str, difference: str, *, axis: int) -> str:
+    """The differences, behind the values where both are shown."""
+    return difference if kind == "difference" else g.op("Concat", values, difference, axis=axis)
 
 
 def _scaled(g: GraphBuilder, x: str) -> str:

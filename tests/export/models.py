@@ -17,7 +17,7 @@ from training.model import ModelConfig, RecurrentModel
 from training.scaling import SeriesScaling
 
 KINDS = ("rnn", "lstm", "gru", "gru-reset-after", "nn.lstm", "nn.gru")
-TRANSFORMS = ("standardize", "difference", "last-value")
+TRANSFORMS = ("standardize", "difference", "value-and-difference", "last-value")
 HIDDEN = 8
 LEVEL = 100.0
 SPREAD = 10.0
@@ -53,8 +53,11 @@ def make_model(shape: ModelConfig, *, bound: float = 0.5, seed: int = 0) -> Recu
             parameter.uniform_(-bound, bound, generator=generator)
         unit = SPREAD if shape.scaling == "fit" else 1.0
         level = level if shape.scaling == "fit" else 0.25
-        model.transform.mean.copy_(level + per_feature)
-        model.transform.scale.copy_(unit * (1 + per_feature / 4))
+        per_channel = per_feature.repeat(model.transform.channels_per_feature)
+        is_value = torch.arange(len(per_channel)) < shape.num_features
+        is_level = is_value if shape.transform.startswith("value-") and unit > 1 else torch.zeros_like(is_value)
+        model.transform.mean.copy_(torch.where(is_level, LEVEL, level) + per_channel)
+        model.transform.scale.copy_(unit * (1 + per_channel / 4))
         model.transform.target_mean.copy_(level + 0.25 + torch.arange(shape.horizon) / 8)
         model.transform.target_scale.copy_(0.75 * unit * (1 + torch.arange(shape.horizon) / 4))
         if isinstance(model.scaling, SeriesScaling):

@@ -80,9 +80,11 @@ def _transformed(kind: str, weights: Weights, window: Array) -> tuple[Array, Arr
     anchor = end[:, :1]
     if kind == "standardize":
         x, anchor = window, np.zeros_like(anchor)
-    elif kind == "difference":
+    elif kind in ("difference", "value-and-difference"):
         x = np.zeros_like(window)
         x[:, 1:] = window[:, 1:] - window[:, :-1]
+        if kind == "value-and-difference":
+            x = np.concatenate([window, x], axis=2)
     else:
         x = window - end[:, None]
     return (x - weights["transform.mean"]) / weights["transform.scale"], anchor
