@@ -31,6 +31,9 @@ BATCH = 256
 NUM_BATCHES = 300
 SCALE_SAMPLE = 2**24
 ROWS_AT_ONCE = 2**18
+BYTES_PER_ROW = 14
+TOLERATED_SIZE = 0.05
+MAX_WRITES = 4
 LAYOUTS = ("consecutive", "mixed")
 SCHEMA = pa.schema([("series_id", pa.string()), ("time", pa.timestamp("s")), ("value", pa.float64())])
 
@@ -49,10 +52,15 @@ class Measurement:
 
 def write_file(path: Path, num_bytes: int, num_series: int, layout: str) -> int:
     """About `num_bytes` of Parquet: series after series, or mixed, in order of time. Returns the number of rows."""
-    # What a row takes is not known before it is written, so a hundredth of the file is a sample.
-    sample = max(num_series, int(num_bytes / 16 / 100) // num_series * num_series)
-    _write(path, sample, num_series, layout)
-    return _write(path, int(sample * num_bytes / path.stat().st_size), num_series, layout)
+    # What a row takes depends on how many there are, so the number is put right until the size is.
+    num_rows = max(num_series, int(num_bytes / BYTES_PER_ROW))
+    for _ in range(MAX_WRITES):
+        num_rows = _write(path, num_rows, num_series, layout)
+        size = path.stat().st_size
+        if abs(size - num_bytes) < TOLERATED_SIZE * num_bytes:
+            break
+        num_rows = int(num_rows * num_bytes / size)
+    return num_rows
 
 
 def _write(path: Path, num_rows: int, num_series: int, layout: str) -> int:

@@ -131,9 +131,11 @@ def real_table(out: Path) -> list[str]:
         table.add_column(column, justify="right")
     failures = []
     for name in REAL_SERIES:
-        rows = json.loads((out / "runs" / name / "backtest.json").read_text())["rows"]
-        ours, last, ar = (row["rmse"] for row in rows[:3])
-        table.add_row(name, f"{ours:.4g}", f"{last:.4g}", f"{ar:.4g} ({rows[2]['name']})")
+        rows = json.loads((out / "runs" / name / "report.json").read_text())["rows"]
+        errors = {row["name"]: row["rmse"] for row in rows}
+        autoregression = next(each for each in errors if each.startswith("AR("))
+        ours, last, ar = (errors[each] for each in (rows[0]["name"], "last value", autoregression))
+        table.add_row(name, f"{ours:.4g}", f"{last:.4g}", f"{ar:.4g} ({autoregression})")
         if ours >= last:
             failures.append(f"{name}: RMSE {ours:.4g} is no better than the last value's {last:.4g}")
     console.print(table)
@@ -215,7 +217,7 @@ def run(out: Path) -> int:
     for line in lines:
         if line.startswith(SHOWN_FAMILIES) and 'model="co2"' in line:
             console.print("  " + line, highlight=False, markup=False)
-    console.print(f"pictures: {out}/runs/*/loss.png and backtest.png")
+    console.print(f"pictures: {out}/runs/*/loss.png and report.png")
 
     if mismatches:
         failures.append(f"{mismatches} parity mismatches")

@@ -1,6 +1,7 @@
 """The client for programs with an event loop."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, SupportsIndex, TypeVar
@@ -12,9 +13,10 @@ from nextvalue.calls import DEFAULT_TIMEOUT_SECONDS, Call
 from nextvalue.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options
 from nextvalue.errors import Cancelled, NotFound
 from nextvalue.health import CHECK_METHOD, HealthStatus, decode_status, encode_service
-from nextvalue.messages import PredictExchange, model_from
+from nextvalue.messages import Levels, PredictExchange, model_from
 from nextvalue.results import Model, Prediction
 from nextvalue.retry import RetryBudget, RetryPolicy
+from nextvalue.times import Times
 from nextvalue.v1 import nextvalue_pb2 as pb
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
 
@@ -66,6 +68,9 @@ class AsyncClient:
         horizon: SupportsIndex = 1,
         version: str | int = "",
         future: ArrayLike | None = None,
+        times: Times | None = None,
+        series: str | int | Sequence[str | int] | None = None,
+        intervals: Levels | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> Prediction:
         """Predicts what comes after each window; see `Client.predict`.
@@ -77,7 +82,16 @@ class AsyncClient:
             InvalidArgument: an argument is wrong, said by the client before sending or by the server.
             NextvalueError: the call failed otherwise.
         """
-        exchange = PredictExchange.start(model, windows, horizon=horizon, version=version, future=future)
+        exchange = PredictExchange.start(
+            model,
+            windows,
+            horizon=horizon,
+            version=version,
+            future=future,
+            times=times,
+            series=series,
+            intervals=intervals,
+        )
         return exchange.finish(await self._call(self._stub.Predict, exchange.request, timeout_seconds))
 
     async def models(self, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> tuple[Model, ...]:

@@ -1,4 +1,4 @@
-"""Arrays and the wire's `FloatArray`."""
+"""Arrays and the wire's `FloatArray` and `IntArray`."""
 
 import math
 
@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nextvalue.errors import invalid
-from nextvalue.v1.nextvalue_pb2 import FloatArray
+from nextvalue.v1.nextvalue_pb2 import FloatArray, IntArray
 
 Float32Array = NDArray[np.float32]
+Int64Array = NDArray[np.int64]
 
 
 def to_float32(values: ArrayLike, *, field: str) -> Float32Array:
@@ -33,6 +34,11 @@ def to_float32(values: ArrayLike, *, field: str) -> Float32Array:
 def pack(array: Float32Array) -> FloatArray:
     """The array as a message, its elements as little-endian bytes."""
     return FloatArray(shape=array.shape, raw_values=array.astype("<f4", copy=False).tobytes())
+
+
+def pack_integers(array: Int64Array) -> IntArray:
+    """The array as a message, its elements as little-endian bytes."""
+    return IntArray(shape=array.shape, raw_values=array.astype("<i8", copy=False).tobytes())
 
 
 def unpack(message: FloatArray, *, field: str) -> Float32Array:

@@ -1,6 +1,7 @@
 """The client for programs without an event loop."""
 
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, SupportsIndex, TypeVar
 
@@ -11,9 +12,10 @@ from nextvalue.calls import DEFAULT_TIMEOUT_SECONDS, Call
 from nextvalue.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options
 from nextvalue.errors import Cancelled, NotFound
 from nextvalue.health import CHECK_METHOD, HealthStatus, decode_status, encode_service
-from nextvalue.messages import PredictExchange, model_from
+from nextvalue.messages import Levels, PredictExchange, model_from
 from nextvalue.results import Model, Prediction
 from nextvalue.retry import RetryBudget, RetryPolicy
+from nextvalue.times import Times
 from nextvalue.v1 import nextvalue_pb2 as pb
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
 
@@ -64,6 +66,9 @@ class Client:
         horizon: SupportsIndex = 1,
         version: str | int = "",
         future: ArrayLike | None = None,
+        times: Times | None = None,
+        series: str | int | Sequence[str | int] | None = None,
+        intervals: Levels | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> Prediction:
         """Predicts what comes after each window.
@@ -74,17 +79,33 @@ class Client:
                 feature 0 is the target. One window [T] is also taken and gives values of shape [horizon].
             horizon: how many values ahead.
             version: number or label; empty: the server's choice.
-            future: covariates [N, horizon - 1, F - 1] of the steps being predicted, for models of several features.
+            future: covariates [N, horizon - 1, F - 1] of the steps being predicted, for models of several features and
+                a horizon beyond the model's direct one.
+            times: when each value was, [N, T], or [T] for all windows, for models with a calendar: seconds since 1970
+                (int64, UTC), numpy's datetime64 (UTC) or datetime (UTC where it has no time zone). They must grow
+                within each window.
+            series: the id of each window's series, or one for all windows, for models that are scaled by series.
+            intervals: True for the intervals of all the model's levels, or the levels wanted, such as 0.9 or
+                [0.5, 0.9]. They end at the model's direct horizon.
             timeout_seconds: how long to wait for the answer, retries included.
 
         Returns:
-            values [N, horizon] and what answered.
+            values [N, horizon] and what answered, with the ends of intervals where they were asked for.
 
         Raises:
             InvalidArgument: an argument is wrong, said by the client before sending or by the server.
             NextvalueError: the call failed otherwise.
         """
-        exchange = PredictExchange.start(model, windows, horizon=horizon, version=version, future=future)
+        exchange = PredictExchange.start(
+            model,
+            windows,
+            horizon=horizon,
+            version=version,
+            future=future,
+            times=times,
+            series=series,
+            intervals=intervals,
+        )
         return exchange.finish(self._call(self._stub.Predict, exchange.request, timeout_seconds))
 
     def models(self, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> tuple[Model, ...]:

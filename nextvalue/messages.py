@@ -4,18 +4,27 @@ Shapes: N windows, T values per window, F features.
 """
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, SupportsIndex
 
 import grpc
+import numpy as np
 from numpy.typing import ArrayLike
 
-from nextvalue.arrays import pack, to_float32, unpack
+from nextvalue.arrays import Float32Array, Int64Array, pack, pack_integers, to_float32, unpack
 from nextvalue.errors import ServerError, invalid
 from nextvalue.results import Model, ModelDescription, ModelState, ModelVersion, Prediction
+from nextvalue.times import Times, to_seconds
 from nextvalue.v1 import nextvalue_pb2 as pb
 
 MAX_HORIZON = 2**31 - 1  # int32 on the wire; models have limits of their own
+
+
+# All levels of the model, one of them, or several.
+Levels = bool | float | Sequence[float]
+# What may be the id of a series.
+ID = str | int | np.integer
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,16 @@ class PredictExchange:
 
     @classmethod
     def start(
-        cls, model: str, windows: ArrayLike, *, horizon: SupportsIndex, version: str | int, future: ArrayLike | None
+        cls,
+        model: str,
+        windows: ArrayLike,
+        *,
+        horizon: SupportsIndex,
+        version: str | int,
+        future: ArrayLike | None = None,
+        times: Times | None = None,
+        series: str | int | Sequence[str | int] | None = None,
+        intervals: Levels | None = None,
     ) -> Self:
         """Checks what can be checked without knowing the model, and builds the request.
 
@@ -50,15 +68,13 @@ class PredictExchange:
         batch = array[None] if array.ndim == 1 else array
         request = pb.PredictRequest(model=model, version=str(version), windows=pack(batch), horizon=horizon)
         if future is not None:
-            num_covariates = batch.shape[2] - 1 if batch.ndim == 3 else 0
-            expected = (len(batch), horizon - 1, num_covariates)
-            covariates = to_float32(future, field="future")
-            if covariates.shape != expected:
-                raise invalid(
-                    f"future has shape {list(covariates.shape)}: windows of shape {list(batch.shape)} and horizon "
-                    f"{horizon} need [N, horizon - 1, F - 1] = {list(expected)}"
-                )
-            request.future.CopyFrom(pack(covariates))
+            request.future.CopyFrom(pack(_future(future, batch, horizon)))
+        if times is not None:
+            request.time_seconds.CopyFrom(pack_integers(_times(times, batch)))
+        if series is not None:
+            request.series.extend(_series(series, len(batch)))
+        if intervals is not None and intervals is not False:
+            request.intervals.CopyFrom(pb.Intervals(levels=_levels(intervals)))
         return cls(request, one_window=array.ndim == 1)
 
     def finish(self, reply: pb.PredictResponse) -> Prediction:
@@ -67,20 +83,83 @@ class PredictExchange:
         Raises:
             ServerError: the reply does not fit the request.
         """
-        expected = (self.request.windows.shape[0], self.request.horizon)
-        try:
-            values = unpack(reply.predictions, field="predictions")
-        except ValueError as error:
-            raise _unusable(str(error)) from error
-        if values.shape != expected:
-            raise _unusable(f"predictions has shape {list(values.shape)}: asked for {list(expected)}")
+        shape = (self.request.windows.shape[0], self.request.horizon)
+        lower = upper = levels = None
+        if self.request.HasField("intervals"):
+            levels, asked = tuple(reply.levels), list(self.request.intervals.levels)
+            if not levels or len(levels) != len(asked or levels):
+                raise _unusable(f"levels are {list(levels)}: asked for {asked or 'all'}")
+            lower = self._array(reply.lower, "lower", (*shape, len(levels)))
+            upper = self._array(reply.upper, "upper", (*shape, len(levels)))
         return Prediction(
             model=reply.model,
             version=reply.version,
-            values=values[0] if self.one_window else values,
+            values=self._array(reply.predictions, "predictions", shape),
             queue_seconds=reply.queue_time_ns / 1e9,
             run_seconds=reply.run_time_ns / 1e9,
+            lower=lower,
+            upper=upper,
+            levels=levels,
+            num_unknown_series=reply.num_unknown_series,
         )
+
+    def _array(self, message: pb.FloatArray, field: str, expected: tuple[int, ...]) -> Float32Array:
+        try:
+            values = unpack(message, field=field)
+        except ValueError as error:
+            raise _unusable(str(error)) from error
+        if values.shape != expected:
+            raise _unusable(f"{field} has shape {list(values.shape)}: asked for {list(expected)}")
+        return values[0] if self.one_window else values
+
+
+def _future(future: ArrayLike, batch: Float32Array, horizon: int) -> Float32Array:
+    num_covariates = batch.shape[2] - 1 if batch.ndim == 3 else 0
+    expected = (len(batch), horizon - 1, num_covariates)
+    covariates = to_float32(future, field="future")
+    if covariates.shape != expected:
+        raise invalid(
+            f"future has shape {list(covariates.shape)}: windows of shape {list(batch.shape)} and horizon "
+            f"{horizon} need [N, horizon - 1, F - 1] = {list(expected)}"
+        )
+    return covariates
+
+
+def _times(times: Times, batch: Float32Array) -> Int64Array:
+    seconds = to_seconds(times, field="times")
+    expected = batch.shape[:2]
+    if seconds.shape not in {expected, expected[1:]}:
+        raise invalid(
+            f"times has shape {list(seconds.shape)}: windows of shape {list(batch.shape)} need [N, T] = "
+            f"{list(expected)}, or [T] for all of them"
+        )
+    return np.broadcast_to(seconds, expected)
+
+
+def _series(series: str | int | Sequence[str | int], num_windows: int) -> list[str]:
+    try:
+        ids: list[object] = [series] * num_windows if isinstance(series, ID) else list(series)
+    except TypeError as error:
+        raise invalid(f"series is {series!r}: must be the id of a series, or a list of ids") from error
+    if len(ids) != num_windows:
+        raise invalid(f"series has {len(ids)} ids: must be one for all windows, or one for each of {num_windows}")
+    for place, name in enumerate(ids):
+        if not isinstance(name, ID) or isinstance(name, bool):
+            raise invalid(f"series[{place}] is {name!r}: must be the id of a series, text or an integer")
+    return [str(name) for name in ids]
+
+
+def _levels(intervals: Levels) -> list[float]:
+    """The levels to ask for; none for all."""
+    if intervals is True:
+        return []
+    try:
+        levels: list[float] = np.atleast_1d(np.asarray(intervals, np.float64)).tolist()
+        if levels and all(0 < level < 1 for level in levels):
+            return levels
+    except (TypeError, ValueError):  # no numbers, or lists of lists
+        pass
+    raise invalid(f"intervals is {intervals!r}: must be True for all the model has, or levels between 0 and 1")
 
 
 def _unusable(details: str) -> ServerError:
@@ -124,4 +203,13 @@ def _description_from(message: pb.ModelDescription) -> ModelDescription:
         max_horizon=message.max_horizon,
         stateful=message.stateful,
         provider=message.provider,
+        direct_horizon=message.direct_horizon,
+        calendar=tuple(message.calendar),
+        scaling=message.scaling,
+        num_series=message.num_series,
+        intervals=message.intervals,
+        levels=tuple(message.levels),
+        transition_depth=message.transition_depth,
+        residual=message.residual,
+        output_depth=message.output_depth,
     )

@@ -16,6 +16,11 @@ class Prediction:
         values: [N, horizon], in the units of the series; [horizon] where one window [T] was asked about.
         queue_seconds: how long the call's windows waited for the engine.
         run_seconds: how long the engine ran for the call; a run is shared by its whole batch.
+        lower: lower ends of the intervals [N, horizon, L], or [horizon, L]; None where none were asked for.
+        upper: their upper ends.
+        levels: the share of values that each of the L intervals shall hold; None likewise.
+        num_unknown_series: how many of the windows are of a series that the model does not know, and so were answered
+            with its default scale.
     """
 
     model: str
@@ -23,6 +28,10 @@ class Prediction:
     values: Float32Array
     queue_seconds: float
     run_seconds: float
+    lower: Float32Array | None = None
+    upper: Float32Array | None = None
+    levels: tuple[float, ...] | None = None
+    num_unknown_series: int = 0
 
 
 class ModelState(StrEnum):
@@ -49,6 +58,15 @@ class ModelDescription:
         max_horizon: largest horizon the server accepts.
         stateful: whether the model can carry state.
         provider: execution provider that runs it; empty when it is not served.
+        direct_horizon: how many values ahead one run gives; beyond it predictions are fed back, without intervals.
+        calendar: cycles of which the model takes the phase from times: day, week, year.
+        scaling: fit, window or series, which takes the id of each window's series.
+        num_series: how many series the model knows by id.
+        intervals: conformal or quantile; empty where the model has no intervals.
+        levels: their levels.
+        transition_depth: cells per step of a layer.
+        residual: whether a layer's input is added to its output.
+        output_depth: layers behind the last cell.
     """
 
     cell: str
@@ -60,6 +78,15 @@ class ModelDescription:
     max_horizon: int
     stateful: bool
     provider: str
+    direct_horizon: int
+    calendar: tuple[str, ...]
+    scaling: str
+    num_series: int
+    intervals: str
+    levels: tuple[float, ...]
+    transition_depth: int
+    residual: bool
+    output_depth: int
 
 
 @dataclass(frozen=True, kw_only=True)

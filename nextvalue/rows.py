@@ -36,14 +36,24 @@ def read_rows(source: str) -> Rows:
         ValueError: as `parse_rows`.
         OSError: the file cannot be read.
     """
+    return parse_rows(read_text(source))
+
+
+def read_text(source: str) -> str:
+    """What an argument stands for: standard input, a file's contents, or itself.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not UTF-8.
+    """
     if source == "-":
-        return parse_rows(sys.stdin.read())
+        return sys.stdin.read()
     if source.startswith("@"):
-        return parse_rows(Path(source[1:]).read_text(encoding="utf-8-sig"))  # spreadsheets write a byte order mark
-    return parse_rows(source)
+        return Path(source[1:]).read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
+    return source
 
 
-def check_alike(many: Sequence[Rows]) -> None:
+def check_alike(many: Sequence[Sequence[Sequence[float]]]) -> None:
     """Refuses windows that cannot go into one array.
 
     Raises:
@@ -54,7 +64,7 @@ def check_alike(many: Sequence[Rows]) -> None:
             raise ValueError(f"number {number} has {extent(rows)}: number 1 has {extent(many[0])}")
 
 
-def extent(rows: Rows) -> str:
+def extent(rows: Sequence[Sequence[float]]) -> str:
     """The size of rows in words."""
     return f"{len(rows)} row(s) of {len(rows[0])}"
 

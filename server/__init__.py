@@ -7,8 +7,11 @@ predictor    checks a request, finds the model, waits for its batcher
 validation   what a request may contain
 batcher      runs batches on the engine thread, owns nothing of policy
 scheduler    which windows run next: plain policy, no thread, no clock
+entry        one call's windows as they slide over their predictions
 repository   models and versions: what is served, what is not and why
+series       ids of series to rows of a model's table
 engine       an artifact's graphs in onnxruntime
+tensors      a graph's inputs and outputs by name
 provider     CPU or CUDA
 parity/      the live gate: a share of traffic recomputed by the reference
 metrics      everything on the Prometheus page

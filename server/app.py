@@ -8,10 +8,8 @@ from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
 import grpc
-import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, start_http_server
 
 from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
@@ -26,6 +24,7 @@ from server.predictor import Predictor
 from server.provider import choose_provider
 from server.repository import Repository, State, Version
 from server.scheduler import Scheduler
+from server.tensors import Tensors
 from server.transport.calls import Calls
 from server.transport.health import Health
 from server.transport.nextvalue import NextValue
@@ -55,6 +54,7 @@ class Server:
         self.repository = Repository(config.models, choose_provider(config.provider))
         self.predictor = Predictor(
             self.repository,
+            self.metrics.unknown_series,
             max_horizon=config.max_horizon,
             max_reply_bytes=(config.max_message_mib << 20) - REPLY_OVERHEAD_BYTES,
         )
@@ -172,18 +172,20 @@ class Server:
         assert manifest is not None
         parity = self.parity
 
-        def observe(windows_BTF: NDArray[np.float32], next_B1: NDArray[np.float32]) -> None:
+        def observe(inputs: Tensors, outputs: Tensors) -> None:
             if parity is not None:
-                parity.offer(manifest, windows_BTF, next_B1)
+                parity.offer(manifest, inputs, outputs)
 
         version.batcher = Batcher(
-            engine.window,
+            engine.run,
             scheduler=Scheduler(
                 max_batch_windows=self.config.max_batch_windows, max_queue_windows=self.config.max_queue_windows
             ),
             metrics=self.metrics.for_model(version.model, version.number),
             observe=observe,
             name=version.model,
+            direct_horizon=manifest.direct_horizon,
+            num_levels=len(manifest.intervals.levels) if manifest.intervals else 0,
         )
         number = str(version.number)
         self.metrics.model_info.labels(version.model, number, manifest.cell, engine.provider.name).set(1)
@@ -193,6 +195,8 @@ class Server:
         if parity is not None:
             for result in ("match", "mismatch", "dropped"):
                 self.metrics.parity_checks.labels(version.model, number, result)
+        if len(version.series):
+            self.metrics.unknown_series.labels(version.model, number)
         for reason in REJECTED.values():
             self.metrics.rejected.labels(version.model, reason)
         version.state = State.SERVING

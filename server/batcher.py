@@ -15,35 +15,43 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from server.entry import Ends, Entry
 from server.errors import DeadlinePassed, Draining, NotFinite, QueueFull, RunFailed
 from server.metrics import ModelMetrics
-from server.scheduler import Batch, Entry, Scheduler, Slice
+from server.scheduler import Batch, Scheduler, Slice
+from server.tensors import LOWER, NEXT, UPPER, WINDOW, Tensors, joined
 
 logger = logging.getLogger("nextvalue.batcher")
 
-RunWindows = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-# Called on the loop after each run with its windows [B, T, F] and predictions [B, 1]; must not block.
-Observe = Callable[[NDArray[np.float32], NDArray[np.float32]], None]
+RunGraph = Callable[[Tensors], Tensors]
+# Called on the loop after each run with its inputs and outputs; must not block.
+Observe = Callable[[Tensors, Tensors], None]
 
 MIN_PUSHBACK_MS, MAX_PUSHBACK_MS = 1, 1000
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Predictions [N, horizon] and where the time went, seconds."""
+    """Predictions [N, horizon], where the time went (seconds), and the intervals' ends where they were asked for."""
 
     predictions_NH: NDArray[np.float32]
     queue_seconds: float
     run_seconds: float
+    ends: Ends | None = None
 
 
 @dataclass(frozen=True)
 class _Run:
     """What one run of the engine took and gave, and its seconds."""
 
-    windows_BTF: NDArray[np.float32]
-    next_B1: NDArray[np.float32]
+    inputs: Tensors
+    outputs: Tensors
     seconds: float
+
+    @property
+    def num_windows(self) -> int:
+        """Rows of every array."""
+        return len(self.inputs[WINDOW])
 
 
 class _Waiting:
@@ -55,14 +63,33 @@ class _Waiting:
         self.run_seconds = 0.0
 
 
+def first_not_finite(*arrays: NDArray[np.float32]) -> int | None:
+    """The first row in which an array has NaN or infinity; None if there is none."""
+    for array in arrays:
+        finite = np.isfinite(array)
+        if not finite.all():
+            return int(finite.reshape(len(array), -1).all(axis=1).argmin())
+    return None
+
+
 class Batcher:
     """Batches the calls of one model version. Every method belongs to the event loop's thread."""
 
     def __init__(
-        self, run: RunWindows, *, scheduler: Scheduler, metrics: ModelMetrics, observe: Observe, name: str
+        self,
+        run: RunGraph,
+        *,
+        scheduler: Scheduler,
+        metrics: ModelMetrics,
+        observe: Observe,
+        name: str,
+        direct_horizon: int = 1,
+        num_levels: int = 0,
     ) -> None:
-        """`run` maps windows [B, T, F] to predictions [B, 1]; it is called on a thread of its own."""
+        """`run` maps inputs of a window graph to its outputs (server.tensors); it is called on a thread of its own."""
         self._run = run
+        self._direct_horizon = direct_horizon
+        self._num_levels = num_levels
         self._scheduler = scheduler
         self._metrics = metrics
         self._observe = observe
@@ -85,9 +112,14 @@ class Batcher:
         *,
         horizon: int = 1,
         future_NHF: NDArray[np.float32] | None = None,
+        time_seconds_NT: NDArray[np.int64] | None = None,
+        series_N1: NDArray[np.int64] | None = None,
+        intervals: bool = False,
         deadline: float = math.inf,
     ) -> Answer:
         """Predict `horizon` values after each window; `deadline` is on the loop's clock, seconds.
+
+        All calls of a model give the same ones of `time_seconds_NT` and `series_N1`.
 
         Raises QueueFull, Draining, DeadlinePassed, or RunFailed (NotFinite where the prediction is no number).
         Cancelling the caller gives its place up without a trace in the others' answers.
@@ -102,7 +134,17 @@ class Batcher:
                 pushback_ms=self._pushback_ms(),
             )
         loop = asyncio.get_running_loop()
-        entry = Entry(windows_NTF, horizon=horizon, future_NHF=future_NHF, deadline=deadline, enqueued=loop.time())
+        entry = Entry(
+            windows_NTF,
+            horizon=horizon,
+            future_NHF=future_NHF,
+            deadline=deadline,
+            enqueued=loop.time(),
+            direct_horizon=self._direct_horizon,
+            time_seconds_NT=time_seconds_NT,
+            series_N1=series_N1,
+            num_levels=self._num_levels if intervals else 0,
+        )
         waiting = self._waiting[entry] = _Waiting(loop.create_future())
         self._scheduler.admit(entry)
         self._idle.clear()
@@ -148,15 +190,21 @@ class Batcher:
     def _run_batch(self, batch: Batch) -> "_Run":
         """On the engine thread: one run for the whole batch."""
         started = perf_counter()
-        pieces = [piece.windows() for piece in batch.slices]
-        windows_BTF = np.ascontiguousarray(pieces[0]) if len(pieces) == 1 else np.concatenate(pieces)
-        next_B1 = self._run(windows_BTF)
-        if next_B1.shape != (len(windows_BTF), 1):
-            # numpy would broadcast or cut it, and callers would get their neighbours' answers.
-            raise ValueError(
-                f"the engine answered {list(next_B1.shape)} for {len(windows_BTF)} windows. This is a bug."
-            )
-        return _Run(windows_BTF, next_B1, perf_counter() - started)
+        inputs = joined([piece.inputs() for piece in batch.slices])
+        outputs = self._run(inputs)
+        self._check_shapes(outputs, len(inputs[WINDOW]))
+        return _Run(inputs, outputs, perf_counter() - started)
+
+    def _check_shapes(self, outputs: Tensors, num_windows: int) -> None:
+        """Otherwise numpy would broadcast or cut, and callers would get their neighbours' answers."""
+        expected: dict[str, tuple[int, ...]] = {NEXT: (num_windows, self._direct_horizon)}
+        if self._num_levels:
+            expected[LOWER] = expected[UPPER] = (num_windows, self._direct_horizon, self._num_levels)
+        for name, shape in expected.items():
+            if outputs[name].shape != shape:
+                raise ValueError(
+                    f"the engine answered {name} {list(outputs[name].shape)} for {num_windows} windows. This is a bug."
+                )
 
     def _finish(self, batch: Batch, done: "Future[_Run]") -> None:
         """Hand out the results and start the next run."""
@@ -169,8 +217,8 @@ class Batcher:
         else:
             run = done.result()
             self._metrics.run_seconds.observe(run.seconds)
-            self._metrics.batch_windows.observe(len(run.windows_BTF))
-            self._seconds_per_window += 0.2 * (run.seconds / len(run.windows_BTF) - self._seconds_per_window)
+            self._metrics.batch_windows.observe(run.num_windows)
+            self._seconds_per_window += 0.2 * (run.seconds / run.num_windows - self._seconds_per_window)
             self._hand_out(batch.slices, run)
             self._show(run)
         self._start()
@@ -179,30 +227,36 @@ class Batcher:
         now = asyncio.get_running_loop().time()
         start = 0
         for piece in slices:
-            next_B1 = run.next_B1[start : start + piece.num_windows]
-            start += piece.num_windows
+            rows = slice(start, start + piece.num_windows)
+            start = rows.stop
             entry = piece.entry
             waiting = self._waiting.get(entry)
             if waiting is None or entry.closed:
                 continue
             waiting.run_seconds += run.seconds
-            finite = np.isfinite(next_B1[:, 0])
-            if not finite.all():
-                self._fail(entry, NotFinite(piece.start + int(finite.argmin())))
+            wanted = slice(entry.num_wanted)
+            next_BK, ends = run.outputs[NEXT][rows], None
+            if entry.ends is not None:
+                ends = Ends(run.outputs[LOWER][rows, wanted], run.outputs[UPPER][rows, wanted])
+            row = first_not_finite(next_BK[:, wanted], *(ends or ()))
+            if row is not None:
+                self._fail(entry, NotFinite(piece.start + row))
                 continue
             step = entry.step
-            entry.accept(piece.start, piece.stop, next_B1)
+            entry.accept(piece.start, piece.stop, next_BK, ends)
             if entry.finished:
                 self._metrics.predictions.inc(entry.num_windows * entry.horizon)
                 if not waiting.reply.done():
-                    waiting.reply.set_result(Answer(entry.predictions_NH, waiting.queue_seconds, waiting.run_seconds))
+                    waiting.reply.set_result(
+                        Answer(entry.predictions_NH, waiting.queue_seconds, waiting.run_seconds, entry.ends)
+                    )
             elif entry.step > step:
                 entry.enqueued = now
                 self._scheduler.admit(entry)
 
     def _show(self, run: "_Run") -> None:
         try:
-            self._observe(run.windows_BTF, run.next_B1)
+            self._observe(run.inputs, run.outputs)
         except Exception:
             logger.exception("the observer of model %s failed", self._name)
 

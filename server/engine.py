@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from export.artifact.errors import ArtifactError
 from export.artifact.manifest import Manifest
 from server.provider import CUDA, Provider
+from server.tensors import WINDOW, Tensors
 
 
 class Session:
@@ -32,14 +32,9 @@ class Session:
             raise RuntimeError(f"onnxruntime did not take {provider.name}; it has {self._session.get_providers()}")
         self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    def run(self, inputs: Tensors) -> Tensors:
         """Outputs by name."""
         return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
-
-    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One input in, the first output out."""
-        first: NDArray[np.float32] = self._session.run(self._outputs[:1], {name: value})[0]
-        return first
 
     def nodes_by_provider(self) -> Counter[str]:
         """How many of the graph's nodes each provider runs, as the session itself assigned them."""
@@ -58,9 +53,9 @@ class Engine:
         self.provider = provider
         self.sessions = {name: load_session(manifest, name, data, provider) for name, data in graphs.items()}
 
-    def window(self, windows_BTF: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The next value after each window, [B, 1], in raw units."""
-        return self.sessions[self.manifest.graph_for(len(windows_BTF))].run_first("window", windows_BTF)
+    def run(self, inputs: Tensors) -> Tensors:
+        """What follows each window, in raw units."""
+        return self.sessions[self.manifest.graph_for(len(inputs[WINDOW]))].run(inputs)
 
     def nodes_by_provider(self) -> Counter[str]:
         """Nodes of all served graphs by provider."""
@@ -68,9 +63,10 @@ class Engine:
 
     def warm(self) -> None:
         """Run once at both ends of the batch range, so that the first caller does not pay for allocation."""
-        shape = (self.manifest.window, len(self.manifest.features))
+        tensors = self.manifest.graphs[self.manifest.graph_for(1)].inputs
         for batch in (1, 64):
-            self.window(np.zeros((batch, *shape), np.float32))
+            sizes = {tensor.name: [batch if size == "batch" else size for size in tensor.shape] for tensor in tensors}
+            self.run({tensor.name: np.zeros(sizes[tensor.name], tensor.dtype) for tensor in tensors})
 
 
 def load_session(manifest: Manifest, name: str, data: bytes, provider: Provider) -> Session:

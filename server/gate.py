@@ -1,14 +1,12 @@
 """The load gate: a version is served only if, on the provider in use, it gives what its reference gave."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from export.artifact import golden
 from export.artifact.folder import GOLDEN, Artifact
 from export.artifact.golden import Inputs
 from export.artifact.limits import Deviation
 from server.engine import Engine, load_session
 from server.provider import Provider
+from server.tensors import Tensors
 
 
 def load_engine(artifact: Artifact, provider: Provider) -> tuple[Engine, Deviation]:
@@ -24,8 +22,8 @@ def load_engine(artifact: Artifact, provider: Provider) -> tuple[Engine, Deviati
     if "step" in manifest.graphs:
         sessions["step"] = load_session(manifest, "step", artifact.read(manifest.graphs["step"].file), provider)
 
-    def run(graph: str, inputs: Inputs) -> dict[str, NDArray[np.floating]]:
-        return dict(sessions[graph].run(inputs))
+    def run(graph: str, inputs: Inputs) -> Tensors:
+        return sessions[graph].run(inputs)
 
     worst = golden.replay(manifest, golden.decode(artifact.read(GOLDEN), manifest), run)
     engine.warm()

@@ -95,6 +95,12 @@ class Metrics:
             buckets=_ABS_ERROR,
             registry=registry,
         )
+        self.unknown_series = Counter(
+            "nextvalue_unknown_series_total",
+            "Windows answered with a model's default scale, since it does not know their series.",
+            ["model", "version"],
+            registry=registry,
+        )
         self.model_info = Gauge(
             "nextvalue_model_info",
             "1 for every version served.",

@@ -1,15 +1,28 @@
 """The middle: from checked arrays to predictions, for whichever transport asks."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import Counter
 
 from server.batcher import Answer
+from server.entry import Ends
 from server.errors import Draining, NotFinite
 from server.repository import Repository, Served
-from server.validation import check_future, check_horizon, check_not_extreme, check_reply_size, check_windows
+from server.validation import (
+    check_future,
+    check_horizon,
+    check_levels,
+    check_not_extreme,
+    check_reply_size,
+    check_series,
+    check_time_seconds,
+    check_times_go_on,
+    check_windows,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +32,47 @@ class FieldNames:
     windows: str
     horizon: str
     future: str
+    time_seconds: str
+    series: str
+    intervals: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a caller asks of a model, as it was sent.
+
+    `windows` [N, T, F], `future` [N, horizon - 1, F - 1], `time_seconds` [N, T]. `series` is that of each window, by
+    id, or by number, [N, 1]. `levels` are those of the intervals wanted, empty for all that the model has; None where
+    no intervals are wanted.
+    """
+
+    windows: NDArray[np.float32]
+    horizon: int
+    future: NDArray[np.float32] | None = None
+    time_seconds: NDArray[np.int64] | None = None
+    series: Sequence[str] | NDArray[np.int64] | None = None
+    levels: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a caller gets: the answer, the levels of the intervals in it, and how many windows' series are unknown."""
+
+    answer: Answer
+    ends: Ends | None
+    levels: list[float]
+    num_unknown_series: int
 
 
 class Predictor:
     """Answers prediction requests from the repository's models."""
 
-    def __init__(self, repository: Repository, *, max_horizon: int, max_reply_bytes: int) -> None:
+    def __init__(
+        self, repository: Repository, unknown_series: Counter, *, max_horizon: int, max_reply_bytes: int
+    ) -> None:
         self.repository = repository
         self.max_horizon = max_horizon
+        self._unknown_series = unknown_series
         self._max_reply_bytes = max_reply_bytes
         self._draining = False
 
@@ -42,28 +88,47 @@ class Predictor:
         return self.repository.resolve(model, version)
 
     async def predict(
-        self,
-        served: Served,
-        windows: NDArray[np.float32],
-        *,
-        horizon: int,
-        future: NDArray[np.float32] | None,
-        deadline: float = math.inf,
-        fields: FieldNames,
-    ) -> Answer:
+        self, served: Served, question: Question, *, deadline: float = math.inf, fields: FieldNames
+    ) -> Reply:
         """Check the request and wait for its answer; `deadline` is on the loop's clock, seconds.
 
         Raises InvalidRequest, or what Batcher.predict raises.
         """
-        windows_NTF = check_windows(fields.windows, windows, served.manifest)
+        manifest, horizon = served.manifest, question.horizon
+        windows_NTF = check_windows(fields.windows, question.windows, manifest)
+        num_windows = len(windows_NTF)
         check_horizon(fields.horizon, horizon, self.max_horizon)
-        check_reply_size(fields.horizon, len(windows_NTF), horizon, self._max_reply_bytes)
-        future_NHF = check_future(fields.future, future, served.manifest, len(windows_NTF), horizon)
+        check_times_go_on(fields.horizon, horizon, manifest)
+        places = check_levels(fields.intervals, question.levels, manifest, fields.horizon, horizon)
+        check_reply_size(fields.horizon, num_windows, horizon, self._max_reply_bytes, num_levels=len(places))
+        future_NHF = check_future(fields.future, question.future, manifest, num_windows, horizon)
+        time_seconds_NT = check_time_seconds(fields.time_seconds, question.time_seconds, manifest, num_windows)
+        series = check_series(fields.series, question.series, manifest, num_windows)
+        series_N1 = served.series.numbers(series) if isinstance(series, Sequence) else series
         try:
-            return await served.batcher.predict(windows_NTF, horizon=horizon, future_NHF=future_NHF, deadline=deadline)
+            answer = await served.batcher.predict(
+                windows_NTF,
+                horizon=horizon,
+                future_NHF=future_NHF,
+                time_seconds_NT=time_seconds_NT,
+                series_N1=series_N1,
+                intervals=bool(places),
+                deadline=deadline,
+            )
         except NotFinite as error:
             check_not_extreme(fields.windows, windows_NTF, error.row)
             raise
+        return Reply(
+            answer=answer,
+            ends=None if answer.ends is None else Ends(*(array[:, :, places] for array in answer.ends)),
+            levels=[manifest.intervals.levels[place] for place in places] if manifest.intervals else [],
+            num_unknown_series=0 if series_N1 is None else self._count_unknown(served, series_N1),
+        )
+
+    def _count_unknown(self, served: Served, series_N1: NDArray[np.int64]) -> int:
+        num_unknown = served.series.num_unknown(series_N1)
+        self._unknown_series.labels(served.model, str(served.version)).inc(num_unknown)
+        return num_unknown
 
     async def drain(self) -> None:
         """Refuse new work; return when everything admitted has been answered."""

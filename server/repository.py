@@ -15,6 +15,7 @@ from server.engine import Engine
 from server.errors import ModelNotFound, NotReady, StartupError, shown
 from server.gate import load_engine
 from server.provider import Provider
+from server.series import SeriesTable, load_series
 
 logger = logging.getLogger("nextvalue.repository")
 
@@ -39,6 +40,7 @@ class Version:
     manifest: Manifest | None = None
     engine: Engine | None = None
     batcher: Batcher | None = None
+    series: SeriesTable = field(default_factory=SeriesTable)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Served:
     manifest: Manifest
     engine: Engine
     batcher: Batcher
+    series: SeriesTable
 
 
 @dataclass
@@ -132,6 +135,7 @@ class Repository:
                 version.state = State.STANDBY
                 return False
             version.engine, worst = load_engine(artifact, self.provider)
+            version.series = load_series(artifact)
             activate(version)
         except ArtifactError as error:
             self._quarantine(version, str(error))
@@ -196,4 +200,4 @@ class Repository:
             raise NotReady(f"version {chosen.number} of model {name!r} is still being loaded")
         if chosen.batcher is None or chosen.engine is None or chosen.manifest is None:
             raise ModelNotFound(f"version {chosen.number} of model {name!r} is not served: {chosen.reason}")
-        return Served(name, chosen.number, chosen.manifest, chosen.engine, chosen.batcher)
+        return Served(name, chosen.number, chosen.manifest, chosen.engine, chosen.batcher, chosen.series)

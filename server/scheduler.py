@@ -7,65 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-
-class Entry:
-    """One call's windows on their way through the engine.
-
-    The series buffer [N, T + horizon - 1, F] starts with the windows; every prediction is written behind
-    them, so the window of step k is the slice [:, k : k + T]. Covariates to come are in the buffer already.
-    """
-
-    def __init__(
-        self,
-        windows_NTF: NDArray[np.float32],
-        *,
-        horizon: int,
-        future_NHF: NDArray[np.float32] | None,
-        deadline: float,
-        enqueued: float,
-    ) -> None:
-        """`future_NHF` [N, horizon - 1, F - 1]; `deadline` and `enqueued` on the caller's monotonic clock, seconds."""
-        self.num_windows, self.window, num_features = windows_NTF.shape
-        self.horizon = horizon
-        self.deadline = deadline
-        self.enqueued = enqueued
-        self.closed = False
-        # How many of its windows are in the queue; kept by the scheduler.
-        self.queued_windows = 0
-        self.step = 0
-        self.predictions_NH = np.empty((self.num_windows, horizon), np.float32)
-        # First window not yet taken in this step, and how many of this step came back.
-        self.cursor = 0
-        self.answered = 0
-        if horizon == 1:
-            self._series = windows_NTF
-        else:
-            self._series = np.empty((self.num_windows, self.window + horizon - 1, num_features), np.float32)
-            self._series[:, : self.window] = windows_NTF
-            if future_NHF is not None:
-                self._series[:, self.window :, 1:] = future_NHF
-
-    def windows(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Windows [stop - start, T, F] of the current step."""
-        return self._series[start:stop, self.step : self.step + self.window]
-
-    def accept(self, start: int, stop: int, next_B1: NDArray[np.float32]) -> None:
-        """Take in the predictions of windows `start` to `stop` for the current step."""
-        self.predictions_NH[start:stop, self.step] = next_B1[:, 0]
-        if self.step + 1 < self.horizon:
-            self._series[start:stop, self.window + self.step, 0] = next_B1[:, 0]
-        self.answered += stop - start
-        if self.answered == self.num_windows:
-            self.step += 1
-            self.answered = self.cursor = 0
-
-    @property
-    def finished(self) -> bool:
-        """Whether every prediction has been made."""
-        return self.step == self.horizon
+from server.entry import Entry
+from server.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -81,9 +24,9 @@ class Slice:
         """How many."""
         return self.stop - self.start
 
-    def windows(self) -> NDArray[np.float32]:
-        """The windows themselves, [num_windows, T, F]."""
-        return self.entry.windows(self.start, self.stop)
+    def inputs(self) -> Tensors:
+        """What the graph takes of them."""
+        return self.entry.inputs(self.start, self.stop)
 
 
 @dataclass

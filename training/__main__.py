@@ -10,8 +10,12 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from training import options as fit_options
-from training.commands import backtest_run, backtest_table, fit_run
+from training.backtest import backtest_table
+from training.commands import backtest_run, fit_run
 from training.errors import TrainingError
+from training.explain import command as explain
+from training.memory import command as memory
+from training.workers import report, worker_count
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,21 +26,29 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and stop."""
-        self.exit(2, f"error: {message} (--help lists the options)\n")
+        report(f"error: {message} (--help lists the options)")
+        sys.exit(2)
 
 
 def parser() -> Parser:
-    """Every option with its default; `run` of the parsed options is what the command does."""
+    """Every option with its default; `run_command` of the parsed options is what the command does."""
     top = Parser(prog="python -m training", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     fit_options.add_parser(commands).set_defaults(run_command=_fit)
     _add_backtest(commands).set_defaults(run_command=_backtest)
+    for command in (explain, memory):
+        command.add_parser(commands).set_defaults(run_command=command.run)
     return top
 
 
 def _fit(options: argparse.Namespace, console: Console) -> int:
     result = fit_run(
-        fit_options.fit_request(options), options.out, resume=options.resume, force=options.force, console=console
+        fit_options.fit_request(options),
+        options.out,
+        resume=options.resume,
+        force=options.force,
+        console=console,
+        checkpoint_seconds=options.checkpoint_seconds,
     )
     if result is not None:  # only one of several workers has one
         Console().print(backtest_table(result))
@@ -48,13 +60,21 @@ def _add_backtest(commands: Any) -> Parser:
     again.add_argument("--run", required=True, type=Path, metavar="runs/NAME", help="a finished run")
     again.add_argument("--data", required=True, help="as for fit")
     again.add_argument("--all-rows", action="store_true", help="score every row, not the test part alone")
-    again.add_argument("--out", type=Path, metavar="FOLDER", help="also write backtest.json and backtest.png here")
+    again.add_argument("--horizon", type=int, metavar="N", help="values ahead; as many as the model gives if left out")
+    again.add_argument("--out", type=Path, metavar="FOLDER", help="also write report.json and report.png here")
     again.add_argument("--quiet", action="store_true", help="print the table alone")
     return again
 
 
 def _backtest(options: argparse.Namespace, console: Console) -> int:
-    result = backtest_run(options.run, options.data, all_rows=options.all_rows, out=options.out, console=console)
+    result = backtest_run(
+        options.run,
+        options.data,
+        all_rows=options.all_rows,
+        horizon=options.horizon,
+        out=options.out,
+        console=console,
+    )
     Console().print(backtest_table(result))
     return 0
 
@@ -68,15 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run_command(options, console)
     except (TrainingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(f"error: {error}")
         return 1
     except KeyboardInterrupt:
         if options.command != "fit":
-            print("interrupted", file=sys.stderr)
+            report("interrupted")
+            return 130
+        if worker_count() > 1:
+            report("interrupted; go on with the same command and --resume")
             return 130
         again = [argument for argument in arguments if argument != "--force"]
         again += [] if "--resume" in again else ["--resume"]
-        print(f"interrupted; go on with: python -m training {shlex.join(again)}", file=sys.stderr)
+        report(f"interrupted; go on with: python -m training {shlex.join(again)}")
         return 130
     return status
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,33 +10,33 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from training.backtest import Backtest, backtest
-from training.baselines import fit_autoregression
+from training.backtest import Report, fit_baselines, judge
+from training.baselines import check_season
 from training.build import check_resolution, new_model
-from training.config import FitOptions, RunConfig, default_epochs, library_versions
-from training.conformal import calibrate
+from training.config import FitOptions, RunConfig, check_fits, default_epochs, library_versions
+from training.conformal import calibrate, check_levels
 from training.data import DataOptions, Dataset, Parts, SplitOptions, all_windows, load, split_windows
 from training.data.runs import spread_evenly
-from training.errors import DataError
+from training.errors import DataError, OptionError
 from training.fit import Fit
 from training.model import ModelConfig, RecurrentModel
-from training.pictures import backtest_picture, loss_picture
+from training.pictures import backtest_picture, loss_picture, png
 from training.run import RunFolder, Samples, load_run
 from training.workers import join
 
 MAX_SAMPLES = 256
 # An epoch of more steps than this shows its own progress.
 MANY_STEPS = 200
-# Where an epoch takes longer than this, the fit can be resumed from within it.
+# Where an epoch takes longer than this, the fit can be resumed from within it, unless asked otherwise.
 CHECKPOINT_SECONDS = 30.0
 
 
 class FitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line asks of a fit.
 
-    `has_default_epochs` leaves the number of epochs to the size of the data.
+    `has_default_epochs` leaves the number of epochs to the size of the data. `season` rows are what the seasonal
+    naive baseline looks back on: None to find out, 0 for none.
     """
 
     data: DataOptions
@@ -44,23 +45,38 @@ class FitRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelConfig
     seed: int
     has_default_epochs: bool
+    season: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a season, or a model that cannot be fitted in the way asked for."""
+        check_season(self.season)
+        check_fits(self.fit, self.model)
 
 
-def fit_run(request: FitRequest, out: Path, *, resume: bool, force: bool, console: Console) -> Backtest | None:
+def fit_run(
+    request: FitRequest,
+    out: Path,
+    *,
+    resume: bool,
+    force: bool,
+    console: Console,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Report | None:
     """Fit a model on the data, keep the run in `out` and return its backtest.
 
     Under torchrun every worker takes its share of each batch; the first alone writes, and returns a backtest.
     Raises TrainingError for anything wrong with options, data or folder, before anything is written.
     """
-    device = torch.device(request.fit.device)
+    if not checkpoint_seconds >= 0:
+        raise OptionError(f"checkpoint_seconds is {checkpoint_seconds}; it must be at least 0")
     torch.set_num_threads(request.fit.threads)
-    with join(device) as workers, load(request.data) as dataset:
+    with join(request.fit.device) as workers, load(request.data) as dataset:
         if not workers.is_first:
             console.quiet = True
         config, parts = _prepare(request, dataset, console)
         model = new_model(config.model, parts.fit, seed=config.seed)
         check_resolution(model, parts.fit, config.features)
-        model.to(device, torch.float64 if config.fit.precision == "float64" else torch.float32)
+        model.to(workers.device, torch.float64 if config.fit.precision == "float64" else torch.float32)
         fit = Fit(model, parts, config.fit, seed=config.seed, workers=workers)
         folder = RunFolder(out)
         if workers.is_first:
@@ -70,38 +86,51 @@ def fit_run(request: FitRequest, out: Path, *, resume: bool, force: bool, consol
             folder.restore(fit, write=workers.is_first)
         elif workers.is_first:
             folder.write_config(config)
-        _run_epochs(fit, folder if workers.is_first else None, console)
+        _run_epochs(fit, folder if workers.is_first else None, console, checkpoint_seconds)
         if not workers.is_first:
             return None
         fit.restore_best()
         model.to("cpu", torch.float32).eval()
         if model.needs_series:
             folder.write_series(dataset.series_ids)
-        folder.write_loss_picture(loss_picture(fit.history))
-        return _finish(model, parts, config, folder)
+        folder.write_loss_picture(png(loss_picture(fit.history)))
+        return _finish(model, parts, config, folder, series_ids=dataset.series_ids, season=request.season)
 
 
-def _finish(model: RecurrentModel, parts: Parts, config: RunConfig, folder: RunFolder) -> Backtest:
+def _finish(
+    model: RecurrentModel,
+    parts: Parts,
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    series_ids: Sequence[str],
+    season: int | None,
+) -> Report:
     """Calibrate, judge and keep the fitted model."""
     calibrate(model, parts.validation)
     folder.write_model(model)
     folder.write_samples(_samples(parts, model))
-    autoregression = fit_autoregression(parts.fit)
-    result, predictions = backtest(
-        model, parts.test, autoregression, target=config.features[0], source=config.data.source
+    baselines = fit_baselines(parts, levels=model.config.levels, season=season)
+    judged = judge(
+        model, parts.test, baselines, target=config.features[0], source=config.data.source, series_ids=series_ids
     )
-    folder.write_backtest(result, backtest_picture(result, predictions))
-    return result
+    folder.write_backtest(judged.report, png(backtest_picture(judged)))
+    return judged.report
 
 
-def backtest_run(run_path: Path, source: str, *, all_rows: bool, out: Path | None, console: Console) -> Backtest:
+def backtest_run(
+    run_path: Path, source: str, *, all_rows: bool, horizon: int | None, out: Path | None, console: Console
+) -> Report:
     """Repeat a run's backtest on `source`: same columns and gap policy, nothing fitted again.
 
-    Scores the part that the run's split calls test, or every row (`all_rows`). `out` is a folder to keep
-    `backtest.json` and `backtest.png` in. Raises TrainingError where run or data cannot be used.
+    Scores the part that the run's split calls test, or every row (`all_rows`), `horizon` values ahead (None: as many
+    as the model gives directly). `out` is a folder to keep `report.json` and `report.png` in. Raises TrainingError
+    where run or data cannot be used.
     """
+    if horizon is not None and horizon < 1:
+        raise OptionError(f"horizon is {horizon}; it must be at least 1")
     run = load_run(run_path)
-    before = msgspec.convert(run.backtest, Backtest)
+    before = msgspec.convert(run.backtest, Report)
     model = run.config.model
     options = msgspec.structs.replace(run.config.data, source=source, column=run.config.features[0])
     with load(options) as dataset:
@@ -113,28 +142,19 @@ def backtest_run(run_path: Path, source: str, *, all_rows: bool, out: Path | Non
             if all_rows
             else split_windows(dataset, run.config.split, model.window, model.horizon).test
         )
-        result, predictions = backtest(
-            run.model, test, before.protocol.autoregression, target=run.config.features[0], source=source
+        judged = judge(
+            run.model,
+            test,
+            before.baselines,
+            target=run.config.features[0],
+            source=source,
+            horizon=horizon,
+            series_ids=dataset.series_ids,
         )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        RunFolder(out).write_backtest(result, backtest_picture(result, predictions))
-    return result
-
-
-def backtest_table(result: Backtest) -> Table:
-    """The rows of a backtest for a person to read."""
-    skill = result.skill_vs_last_value
-    caption = "the last value is always right" if skill is None else f"skill against the last value: {skill:.1%}"
-    title = f"{result.protocol.target}, one step ahead, {result.protocol.num_targets} values"
-    # Wide enough for both lines of text.
-    table = Table(title=title, caption=caption, min_width=max(len(title), len(caption)))
-    table.add_column("")
-    table.add_column("RMSE", justify="right")
-    table.add_column("MAE", justify="right")
-    for row in result.rows:
-        table.add_row(row.name, f"{row.rmse:.5g}", f"{row.mae:.5g}")
-    return table
+        RunFolder(out).write_backtest(judged.report, png(backtest_picture(judged)))
+    return judged.report
 
 
 def _prepare(request: FitRequest, dataset: Dataset, console: Console) -> tuple[RunConfig, Parts]:
@@ -147,6 +167,7 @@ def _prepare(request: FitRequest, dataset: Dataset, console: Console) -> tuple[R
     parts = split_windows(dataset, request.split, model.window, model.horizon)
     if model.calendar and not parts.fit.has_times:
         raise DataError(f"calendar is {', '.join(model.calendar)}, but the data has no column of dates (--time NAME)")
+    check_levels(model.levels, parts.validation)
     fit = request.fit
     if request.has_default_epochs:
         num_windows = min(len(parts.fit), fit.epoch_windows or len(parts.fit))
@@ -174,7 +195,7 @@ def _describe(dataset: Dataset, console: Console) -> None:
     console.print(f"data: {known.num_rows} rows of {', '.join(dataset.features)} {order}{filled}{untimed}{trimmed}")
 
 
-def _run_epochs(fit: Fit, folder: RunFolder | None, console: Console) -> None:
+def _run_epochs(fit: Fit, folder: RunFolder | None, console: Console, checkpoint_seconds: float) -> None:
     """Fit to the end, keeping each epoch in `folder` and, where they are long, points in between."""
     kept_at = time.monotonic()
     steps = fit.steps_per_epoch
@@ -194,7 +215,7 @@ def _run_epochs(fit: Fit, folder: RunFolder | None, console: Console) -> None:
             nonlocal kept_at
             if steps >= MANY_STEPS:
                 progress.update(bar, completed=len(fit.history) + fit.position / steps)
-            if folder is not None and time.monotonic() - kept_at > CHECKPOINT_SECONDS:
+            if folder is not None and time.monotonic() - kept_at > checkpoint_seconds:
                 folder.write_checkpoint(fit)
                 kept_at = time.monotonic()
 

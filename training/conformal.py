@@ -1,37 +1,85 @@
-"""Split-conformal calibration of a model's intervals on values it was not fitted on (Vovk et al. 2005; Lei et al. 2018).
+"""Split-conformal intervals: how far predictions were off on values that nothing was fitted on.
 
-Shapes: M windows, K horizons, L interval levels.
+Take the scores of n values a forecaster was not fitted on, and the ⌈(n + 1)·level⌉-th smallest of them. If the values
+to come are exchangeable with those n, at least a share `level` of them scores no higher, and at most 1/(n + 1) more
+where no two scores are equal. Sources: Vovk, Gammerman & Shafer 2005; Lei et al. 2018; scores relative to a learnt
+distance as in Romano, Patterson & Candès 2019, multiplied instead of added.
+
+Shapes: M windows, B batch, K horizons, L interval levels.
 """
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from training.data import WindowSet
+from training.data.runs import spread_evenly
 from training.errors import DataError
-from training.fit import batches_of
-from training.model import RecurrentModel
+from training.fit import EVALUATION_BATCH, inputs_of
+from training.model import LossTerms, RecurrentModel
+
+# The rank among this many scores is off by less than a part in a thousand; more of them would only take memory.
+CALIBRATION_WINDOWS = 2**18
+
+
+def rank(count: int, level: float) -> int:
+    """⌈(count + 1)·level⌉, the place of the score that bounds a share `level`, counted from 1.
+
+    Raises DataError where so few scores cannot bound it.
+    """
+    exact = Fraction(str(level))
+    place = math.ceil((count + 1) * exact)
+    if place > count:
+        raise DataError(
+            f"levels has {level:g}, which needs {math.ceil(exact / (1 - exact))} windows of the validation part to be "
+            f"calibrated on; there are {count}"
+        )
+    return place
+
+
+def margins(scores_MKL: NDArray[np.float64], levels: tuple[float, ...]) -> NDArray[np.float64]:
+    """The score of each horizon and level that bounds its share, [K, L]; scores [M, K, 1] serve all levels."""
+    chosen = [rank(len(scores_MKL), level) - 1 for level in levels]
+    ordered_MKL = np.partition(scores_MKL, sorted(set(chosen)), axis=0)
+    each_MKL = np.broadcast_to(ordered_MKL, (*scores_MKL.shape[:2], len(levels)))
+    return np.stack([each_MKL[place, :, column] for column, place in enumerate(chosen)], axis=1)
+
+
+def check_levels(levels: tuple[float, ...], validation: WindowSet) -> None:
+    """Raise DataError for a level that the validation part is too short for, before anything is fitted."""
+    for level in levels:
+        rank(len(validation), level)
 
 
 @torch.no_grad()
 def calibrate(model: RecurrentModel, validation: WindowSet) -> None:
-    """Set the head's margins so that the intervals hold their share of the validation part's values."""
+    """Set the head's margins so that intervals hold their share of the validation part, horizon by horizon.
+
+    `conformal` takes |residual| as the score, `quantile` the residual as a share of the learnt distance on its own
+    side, both in the head's units. A model without intervals is left as it is. Raises DataError for a level that the
+    validation part is too short for.
+    """
     if model.config.intervals == "none":
         return
+    check_levels(model.config.levels, validation)
+    numbers = spread_evenly(len(validation), CALIBRATION_WINDOWS)
     scores = []
-    for inputs in batches_of(validation, model):
-        terms = model.loss_terms(*inputs)
-        distance_BK = (terms.target - terms.output).abs()
-        spread = torch.ones_like(model.head.margin)[None] if terms.spread is None else terms.spread
-        scores.append(distance_BK[:, None, :, None] / spread.mean(dim=1, keepdim=True))
-    scores_MKL = torch.cat([score.expand(-1, 1, *model.head.margin.shape[1:]) for score in scores])[:, 0]
-    count = len(scores_MKL)
-    ordered = scores_MKL.sort(dim=0).values
-    for place, level in enumerate(model.config.levels):
-        rank = math.ceil((count + 1) * level)
-        if rank > count:
-            raise DataError(
-                f"levels has {level}, which takes {math.ceil(level / (1 - level))} validation values to calibrate; "
-                f"there are {count}"
-            )
-        model.head.margin[:, :, place] = ordered[rank - 1, :, place]
+    for start in range(0, len(numbers), EVALUATION_BATCH):
+        inputs = inputs_of(validation, numbers[start : start + EVALUATION_BATCH], model)
+        scores.append(_scores(model.loss_terms(*inputs)).double().cpu().numpy())
+    found_KL = margins(np.concatenate(scores), model.config.levels)
+    model.head.margin.copy_(torch.from_numpy(found_KL).expand_as(model.head.margin))
+
+
+def _scores(terms: LossTerms) -> Tensor:
+    """How many distances (1 where none is learnt) each prediction was off, [B, K, L] or [B, K, 1]."""
+    residual_BK1 = (terms.target - terms.output)[..., None]
+    if terms.spread is None:
+        return residual_BK1.abs()
+    smallest = torch.finfo(terms.spread.dtype).tiny
+    below_BKL, above_BKL = terms.spread.clamp_min(smallest).unbind(dim=1)
+    return torch.maximum(-residual_BK1 / below_BKL, residual_BK1 / above_BKL)

@@ -23,6 +23,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a writer was killed before its file took the name it was meant for."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed writers of `path` left."""
+    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
 def sha256_of(path: Path) -> str:
     """The hex digest of a file's bytes."""
     with path.open("rb") as file:

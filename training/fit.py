@@ -119,6 +119,8 @@ class Fit:
         self.history: list[EpochMetrics] = []
         # Steps taken of the epoch that is under way, and the sum of its windows' losses.
         self.position = 0
+        # That of the newest step.
+        self._learning_rate = math.nan
         self._parts = parts
         self._seed = seed
         self._workers = workers or Workers()
@@ -173,7 +175,7 @@ class Fit:
         while self.position < self.steps_per_epoch:
             start = self.position * size
             chosen = order[start : min(start + size, self.windows_per_epoch)]
-            learning_rate = float(self._schedule.get_last_lr()[0])
+            self._learning_rate = float(self._schedule.get_last_lr()[0])
             self._step(chosen)
             self.position += 1
             after_step()
@@ -191,7 +193,7 @@ class Fit:
             train_loss=train_loss,
             validation_loss=validation_loss,
             validation_rmse=validation_rmse,
-            learning_rate=learning_rate,
+            learning_rate=self._learning_rate,
             is_best=self.best is None or validation_loss < self.best.validation_loss,
         )
         if metrics.is_best:
@@ -217,8 +219,9 @@ class Fit:
         inputs = inputs_of(self._parts.fit, own, self.model)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.options.precision == "mixed"):
             loss_B = self._shared_loss(inputs.window, inputs.target, inputs.time_seconds, inputs.series)
-        (loss_B.mean() * weight).backward()  # type: ignore[no-untyped-call]
-        return loss_B.detach()
+        torch.autograd.backward(loss_B.mean() * weight)
+        detached: Tensor = loss_B.detach()
+        return detached
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
@@ -246,6 +249,7 @@ class Fit:
             "schedule": self._schedule.state_dict(),
             "position": self.position,
             "total": self._total,
+            "learning_rate": self._learning_rate,
             "best": self._best,
             "history": msgspec.to_builtins(self.history),
         }
@@ -258,6 +262,7 @@ class Fit:
         self._schedule.load_state_dict(state["schedule"])
         self.position = state["position"]
         self._total.copy_(state["total"])
+        self._learning_rate = state["learning_rate"]
         self._best = copy.deepcopy(state["best"])
         self.history = msgspec.convert(state["history"], list[EpochMetrics])
 

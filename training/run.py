@@ -7,7 +7,7 @@ samples.npz            `window` float32 [≤ 256, T, F] of validation and test; 
                        int64 [N, 1] where the model takes them
 series.json            ids of the series, in the order of their numbers, where the model takes those
 checkpoint.pt          where the fit stands, to go on from
-backtest.json, .png    how well the model did; written last, so its presence means the run is finished
+report.json, .png      how well the model did; written last, so its presence means the run is finished
 loss.png               losses over the epochs
 """
 
@@ -25,10 +25,10 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from training.backtest import Backtest
+from training.backtest import Report
 from training.config import RunConfig
 from training.errors import RunError
-from training.files import write_atomically
+from training.files import is_unfinished, remove_unfinished, write_atomically
 from training.fit import Fit
 from training.model import RecurrentModel
 
@@ -40,8 +40,8 @@ METRICS = "metrics.jsonl"
 SAMPLES = "samples.npz"
 SERIES = "series.json"
 CHECKPOINT = "checkpoint.pt"
-BACKTEST = "backtest.json"
-BACKTEST_PICTURE = "backtest.png"
+BACKTEST = "report.json"
+BACKTEST_PICTURE = "report.png"
 LOSS_PICTURE = "loss.png"
 FILES = (BACKTEST, CONFIG, WEIGHTS, METRICS, SAMPLES, SERIES, CHECKPOINT, BACKTEST_PICTURE, LOSS_PICTURE)
 
@@ -68,7 +68,7 @@ def load_run(path: Path) -> Run:
     if not path.is_dir():
         raise RunError(f"{path} is not a folder; give the folder that a fit wrote with --out")
     config = _decode(path / CONFIG, RunConfig)
-    _decode(path / BACKTEST, Backtest)
+    _decode(path / BACKTEST, Report)
     return Run(
         path=path,
         config=config,
@@ -156,9 +156,11 @@ class RunFolder:
                 raise RunError(f"--out is {self.path}, which holds {state}; --force replaces it")
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif self.path.is_dir() and not all(is_unfinished(path) for path in self.path.iterdir()):
             raise RunError(f"--out is {self.path}, which holds something that is no run; choose an empty folder")
         self.path.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            remove_unfinished(self.path / name)
 
     def write_config(self, config: RunConfig) -> None:
         """Keep what was asked for."""
@@ -217,7 +219,7 @@ class RunFolder:
         """Keep the picture of the losses."""
         write_atomically(self.path / LOSS_PICTURE, png)
 
-    def write_backtest(self, backtest: Backtest, png: bytes) -> None:
+    def write_backtest(self, backtest: Report, png: bytes) -> None:
         """Keep how well the model did. The last to be written: from here on the run is finished."""
         write_atomically(self.path / BACKTEST_PICTURE, png)
         write_atomically(self.path / BACKTEST, _pretty(backtest))

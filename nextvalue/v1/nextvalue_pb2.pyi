@@ -3,7 +3,7 @@
 isort:skip_file
 Next-value predictions for time series.
 
-Arrays are float32 in C order. Values are in the units of the series itself: scaling is part of the model.
+Arrays are in C order. Values are float32 in the units of the series itself: scaling is part of the model.
 """
 
 from collections import abc as _abc
@@ -57,6 +57,66 @@ class FloatArray(_message.Message):
 Global___FloatArray: _TypeAlias = FloatArray  # noqa: Y015
 
 @_typing.final
+class IntArray(_message.Message):
+    """A dense int64 array. Exactly one of `values` and `raw_values` is filled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHAPE_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    RAW_VALUES_FIELD_NUMBER: _builtins.int
+    raw_values: _builtins.bytes
+    """The same elements as little-endian two's complement bytes, 8 per element."""
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Extent of each dimension."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The elements, packed; easy from any language."""
+
+    def __init__(
+        self,
+        *,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        values: _abc.Iterable[_builtins.int] | None = ...,
+        raw_values: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["raw_values", b"raw_values", "shape", b"shape", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntArray: _TypeAlias = IntArray  # noqa: Y015
+
+@_typing.final
+class Intervals(_message.Message):
+    """Asks for prediction intervals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The share of values that each interval shall hold, such as 0.9: levels of the model, any of them, in any order.
+        Empty: all that the model has.
+        """
+
+    def __init__(
+        self,
+        *,
+        levels: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["levels", b"levels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Intervals: _TypeAlias = Intervals  # noqa: Y015
+
+@_typing.final
 class PredictRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -65,6 +125,9 @@ class PredictRequest(_message.Message):
     WINDOWS_FIELD_NUMBER: _builtins.int
     HORIZON_FIELD_NUMBER: _builtins.int
     FUTURE_FIELD_NUMBER: _builtins.int
+    TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    INTERVALS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model."""
     version: _builtins.str
@@ -77,7 +140,28 @@ class PredictRequest(_message.Message):
 
     @_builtins.property
     def future(self) -> Global___FloatArray:
-        """Covariates [N, horizon - 1, F - 1] of the steps being predicted; needed when F > 1 and horizon > 1."""
+        """Covariates [N, horizon - 1, F - 1] of the steps being predicted; needed when F > 1 and the horizon is above the
+        model's direct_horizon, for then predictions are fed back.
+        """
+
+    @_builtins.property
+    def time_seconds(self) -> Global___IntArray:
+        """When each value was, [N, T]: seconds since 1970-01-01T00:00:00Z, in the years 1 to 9999, growing within each
+        window. Needed by a model with a calendar, refused by one without. Where predictions are fed back, time goes on by
+        each window's last step.
+        """
+
+    @_builtins.property
+    def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The id of each window's series, N of them. Needed by a model whose scaling is "series", refused by any other. An id
+        that the model was not fitted on gets the model's default scale, and is counted in num_unknown_series.
+        """
+
+    @_builtins.property
+    def intervals(self) -> Global___Intervals:
+        """Present: intervals are wanted beside the predictions. Only up to the model's direct_horizon: a prediction that was
+        made of predictions has no calibrated interval.
+        """
 
     def __init__(
         self,
@@ -87,10 +171,13 @@ class PredictRequest(_message.Message):
         windows: Global___FloatArray | None = ...,
         horizon: _builtins.int = ...,
         future: Global___FloatArray | None = ...,
+        time_seconds: Global___IntArray | None = ...,
+        series: _abc.Iterable[_builtins.str] | None = ...,
+        intervals: Global___Intervals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["future", b"future", "windows", b"windows"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["future", b"future", "intervals", b"intervals", "time_seconds", b"time_seconds", "windows", b"windows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["future", b"future", "horizon", b"horizon", "model", b"model", "version", b"version", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["future", b"future", "horizon", b"horizon", "intervals", b"intervals", "model", b"model", "series", b"series", "time_seconds", b"time_seconds", "version", b"version", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -105,6 +192,10 @@ class PredictResponse(_message.Message):
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     QUEUE_TIME_NS_FIELD_NUMBER: _builtins.int
     RUN_TIME_NS_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    NUM_UNKNOWN_SERIES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model that answered."""
     version: _builtins.int
@@ -113,9 +204,21 @@ class PredictResponse(_message.Message):
     """Time the windows of this call waited for the engine, nanoseconds."""
     run_time_ns: _builtins.int
     """Time the engine ran for this call, nanoseconds (a run is shared by its whole batch)."""
+    num_unknown_series: _builtins.int
+    """How many of the call's windows are of a series that the model does not know."""
     @_builtins.property
     def predictions(self) -> Global___FloatArray:
         """Predictions [N, horizon]; filled the way the request filled `windows` (values or raw_values)."""
+
+    @_builtins.property
+    def lower(self) -> Global___FloatArray:
+        """Ends of the intervals [N, horizon, L], where intervals were asked for; spelt as `predictions`."""
+
+    @_builtins.property
+    def upper(self) -> Global___FloatArray: ...
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The L levels of those intervals, in their order."""
 
     def __init__(
         self,
@@ -125,10 +228,14 @@ class PredictResponse(_message.Message):
         predictions: Global___FloatArray | None = ...,
         queue_time_ns: _builtins.int = ...,
         run_time_ns: _builtins.int = ...,
+        lower: Global___FloatArray | None = ...,
+        upper: Global___FloatArray | None = ...,
+        levels: _abc.Iterable[_builtins.float] | None = ...,
+        num_unknown_series: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["predictions", b"predictions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lower", b"lower", "predictions", b"predictions", "upper", b"upper"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "predictions", b"predictions", "queue_time_ns", b"queue_time_ns", "run_time_ns", b"run_time_ns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["levels", b"levels", "lower", b"lower", "model", b"model", "num_unknown_series", b"num_unknown_series", "predictions", b"predictions", "queue_time_ns", b"queue_time_ns", "run_time_ns", b"run_time_ns", "upper", b"upper", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,6 +396,15 @@ class ModelDescription(_message.Message):
     MAX_HORIZON_FIELD_NUMBER: _builtins.int
     STATEFUL_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    DIRECT_HORIZON_FIELD_NUMBER: _builtins.int
+    CALENDAR_FIELD_NUMBER: _builtins.int
+    SCALING_FIELD_NUMBER: _builtins.int
+    NUM_SERIES_FIELD_NUMBER: _builtins.int
+    INTERVALS_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    TRANSITION_DEPTH_FIELD_NUMBER: _builtins.int
+    RESIDUAL_FIELD_NUMBER: _builtins.int
+    OUTPUT_DEPTH_FIELD_NUMBER: _builtins.int
     cell: _builtins.str
     """Cell kind: rnn, lstm, gru, gru-reset-after, nn.lstm or nn.gru."""
     hidden_size: _builtins.int
@@ -303,9 +419,31 @@ class ModelDescription(_message.Message):
     """Whether the model has a step graph and so can carry state."""
     provider: _builtins.str
     """Execution provider that runs it; empty when it is not served."""
+    direct_horizon: _builtins.int
+    """How many values ahead one run gives; beyond it predictions are fed back. Intervals end here."""
+    scaling: _builtins.str
+    """Where the unit of a series comes from: fit, window, or series (which takes the id of each window's series)."""
+    num_series: _builtins.int
+    """How many series the model knows by id."""
+    intervals: _builtins.str
+    """How intervals were found: conformal or quantile. Empty: the model has none."""
+    transition_depth: _builtins.int
+    """Cells per step of a layer."""
+    residual: _builtins.bool
+    """Whether a layer's input is added to its output."""
+    output_depth: _builtins.int
+    """Layers behind the last cell."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the F features; the first is the target."""
+
+    @_builtins.property
+    def calendar(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Cycles whose phase the model takes from time_seconds: day, week, year. Empty: it takes no times."""
+
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Their levels."""
 
     def __init__(
         self,
@@ -319,10 +457,19 @@ class ModelDescription(_message.Message):
         max_horizon: _builtins.int = ...,
         stateful: _builtins.bool = ...,
         provider: _builtins.str = ...,
+        direct_horizon: _builtins.int = ...,
+        calendar: _abc.Iterable[_builtins.str] | None = ...,
+        scaling: _builtins.str = ...,
+        num_series: _builtins.int = ...,
+        intervals: _builtins.str = ...,
+        levels: _abc.Iterable[_builtins.float] | None = ...,
+        transition_depth: _builtins.int = ...,
+        residual: _builtins.bool = ...,
+        output_depth: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cell", b"cell", "features", b"features", "hidden_size", b"hidden_size", "max_horizon", b"max_horizon", "num_layers", b"num_layers", "provider", b"provider", "stateful", b"stateful", "transform", b"transform", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "cell", b"cell", "direct_horizon", b"direct_horizon", "features", b"features", "hidden_size", b"hidden_size", "intervals", b"intervals", "levels", b"levels", "max_horizon", b"max_horizon", "num_layers", b"num_layers", "num_series", b"num_series", "output_depth", b"output_depth", "provider", b"provider", "residual", b"residual", "scaling", b"scaling", "stateful", b"stateful", "transform", b"transform", "transition_depth", b"transition_depth", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,7 +3,7 @@
 isort:skip_file
 Next-value predictions for time series.
 
-Arrays are float32 in C order. Values are in the units of the series itself: scaling is part of the model.
+Arrays are in C order. Values are float32 in the units of the series itself: scaling is part of the model.
 """
 
 from collections import abc as _abc

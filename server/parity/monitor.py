@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from export.artifact import golden
 from export.artifact.frames import Frame
-from export.artifact.limits import Deviation, deviation
-from export.artifact.manifest import Manifest
+from export.artifact.limits import Deviation
+from export.artifact.manifest import Manifest, Tensor
 from server.metrics import Metrics
 from server.parity.link import Link, LinkDown
+from server.tensors import WINDOW, Tensors
 from server.validation import EXTREME
 
 logger = logging.getLogger("nextvalue.parity")
@@ -30,11 +32,11 @@ LOG_EVERY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Check:
-    """What one run served: windows [B, T, F] and its predictions [B, 1], copied."""
+    """What one run took and gave, or a part of its rows, copied."""
 
     manifest: Manifest
-    windows_BTF: NDArray[np.float32]
-    next_B1: NDArray[np.float32]
+    inputs: Tensors
+    outputs: Tensors
 
 
 class ParityMonitor:
@@ -57,17 +59,21 @@ class ParityMonitor:
         """Begin checking; the reference is started at once, so that the first checks need not wait for it."""
         self._thread.start()
 
-    def offer(self, manifest: Manifest, windows_BTF: NDArray[np.float32], next_B1: NDArray[np.float32]) -> None:
+    def offer(self, manifest: Manifest, inputs: Tensors, outputs: Tensors) -> None:
         """Maybe check this run."""
         if self._random.random() >= self._share:
             return
         if self._queue.full():
             self._count(manifest, "dropped")
             return
-        rows = _sample(windows_BTF)
+        rows = _sample(inputs, outputs)
         if not len(rows):
             return
-        check = Check(manifest, windows_BTF[rows], next_B1[rows])
+        check = Check(
+            manifest,
+            {name: array[rows] for name, array in inputs.items()},
+            {name: array[rows] for name, array in outputs.items()},
+        )
         try:
             self._queue.put_nowait(check)
         except queue.Full:
@@ -91,30 +97,34 @@ class ParityMonitor:
 
     def _check(self, check: Check) -> None:
         manifest = check.manifest
+        graph = manifest.graph_for(len(check.inputs[WINDOW]))
         fields: dict[str, str | int | float] = {
             "type": "run",
             "model": manifest.name,
             "version": manifest.version,
-            "graph": manifest.graph_for(len(check.windows_BTF)),
+            "graph": graph,
         }
-        reply = self._link.call(Frame(fields, {"window": check.windows_BTF}))
-        if reply.fields.get("type") != "result" or "next" not in reply.arrays:
-            message = reply.fields.get("message", reply.fields)
+        reply = self._link.call(Frame(fields, check.inputs))
+        tensors = manifest.graphs[graph].outputs
+        if reply.fields.get("type") != "result" or not _same_shapes(tensors, check.outputs, reply.arrays):
+            message = reply.fields.get("message", f"an answer of other shapes: {reply.fields}")
             self._log("reference", logging.ERROR, f"reference of {manifest.name}/{manifest.version}: {message}")
             self._count(manifest, "dropped")
             return
-        reference_B1 = reply.arrays["next"].astype(np.float64)
-        found = deviation(check.next_B1, reference_B1, manifest.transform.scale, manifest.tolerance)
-        self.worst = self.worst.worst(found)
-        self._metrics.parity_abs_error.labels(manifest.name, str(manifest.version)).observe(found.abs_error)
-        self._count(manifest, "match" if found.within else "mismatch")
-        if not found.within:
-            self._log(
-                "mismatch",
-                logging.ERROR,
-                f"parity mismatch: {manifest.name}/{manifest.version} is off by {found.abs_error:.3g}, "
-                f"{found.share_of_limit:.3g} times the limit",
-            )
+        worst = Deviation()
+        for tensor in tensors:
+            found = golden.compare(check.outputs[tensor.name], reply.arrays, tensor, manifest, "live")
+            worst = worst.worst(found)
+            if not found.within:
+                self._log(
+                    "mismatch",
+                    logging.ERROR,
+                    f"parity mismatch: {manifest.name}/{manifest.version} {tensor.name} is off by "
+                    f"{found.abs_error:.3g}, {found.share_of_limit:.3g} times the limit",
+                )
+        self.worst = self.worst.worst(worst)
+        self._metrics.parity_abs_error.labels(manifest.name, str(manifest.version)).observe(worst.abs_error)
+        self._count(manifest, "match" if worst.within else "mismatch")
 
     def _log(self, kind: str, level: int, message: str) -> None:
         """Log, but not the same kind of fault for every check."""
@@ -153,13 +163,22 @@ class ParityMonitor:
         )  # fmt: skip
 
 
-def _sample(windows_BTF: NDArray[np.float32]) -> NDArray[np.intp]:
+def _same_shapes(tensors: list[Tensor], served: Tensors, reference: Tensors) -> bool:
+    """Whether the reference gave every output, one for one."""
+    return all(
+        tensor.name in reference and reference[tensor.name].shape == served[tensor.name].shape for tensor in tensors
+    )
+
+
+def _sample(inputs: Tensors, outputs: Tensors) -> NDArray[np.intp]:
     """Which windows of a run to compare, spread evenly.
 
     Extreme ones are left out: where the float32 graph may overflow and the float64 reference does not, a caller's
     nonsense would look like our fault.
     """
-    count = min(len(windows_BTF), MAX_WINDOWS_PER_CHECK, max(1, MAX_BYTES_PER_CHECK // windows_BTF[0].nbytes))
+    windows_BTF = inputs[WINDOW]
+    row_bytes = sum(array[0].nbytes for tensors in (inputs, outputs) for array in tensors.values())
+    count = min(len(windows_BTF), MAX_WINDOWS_PER_CHECK, max(1, MAX_BYTES_PER_CHECK // row_bytes))
     rows = np.linspace(0, len(windows_BTF) - 1, count).round().astype(np.intp)
     ordinary: NDArray[np.intp] = rows[np.abs(windows_BTF[rows]).max(axis=(1, 2)) <= EXTREME]
     return ordinary

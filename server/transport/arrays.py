@@ -1,20 +1,23 @@
-"""FloatArray messages to numpy arrays and back."""
+"""FloatArray and IntArray messages to numpy arrays and back."""
 
 import math
 from collections.abc import Sequence
+from typing import Any, TypeVar, overload
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from nextvalue.v1.nextvalue_pb2 import FloatArray
+from nextvalue.v1.nextvalue_pb2 import FloatArray, IntArray
 from server.errors import InvalidRequest
-from server.transport.packed import packed_floats, with_packed_floats
+from server.transport.packed import FLOAT, SFIXED64, packed_values, with_packed_floats
+
+D = TypeVar("D", bound=np.generic)
 
 MAX_DIMENSIONS = 8
 # Far above what a message can hold; beside an extent of 0, extents that numpy refuses would have no elements to miss.
 MAX_ELEMENTS = 2**31
-_LITTLE_ENDIAN = np.dtype("<f4")
+# The Open Inference Protocol's words for the two.
+_DATATYPES = {FLOAT: "FP32", SFIXED64: "INT64"}
 
 
 def checked_shape(field: str, shape: Sequence[int]) -> tuple[int, ...]:
@@ -29,36 +32,41 @@ def checked_shape(field: str, shape: Sequence[int]) -> tuple[int, ...]:
     return extents
 
 
-def from_raw(field: str, data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Little-endian float32 bytes as an array, without a copy. Raises InvalidRequest on a wrong byte count."""
-    expected = 4 * math.prod(shape)
+def from_raw(field: str, data: bytes, shape: tuple[int, ...], dtype: np.dtype[D]) -> NDArray[D]:
+    """Little-endian bytes as an array, without a copy. Raises InvalidRequest on a wrong byte count."""
+    expected = dtype.itemsize * math.prod(shape)
     if len(data) != expected:
-        raise InvalidRequest(field, f"{len(data)} bytes", f"shape {list(shape)} of FP32 has {expected} bytes")
-    return np.frombuffer(data, _LITTLE_ENDIAN).reshape(shape)
+        limit = f"shape {list(shape)} of {_DATATYPES[dtype]} has {expected} bytes"
+        raise InvalidRequest(field, f"{len(data)} bytes", limit)
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
-def from_values(field: str, message: Message, number: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The packed floats in field `number` of a message, as an array. Raises InvalidRequest on a wrong count."""
-    values = packed_floats(message, number)
+def from_values(field: str, values: NDArray[D], shape: tuple[int, ...]) -> NDArray[D]:
+    """The elements of a packed field in their shape. Raises InvalidRequest on a wrong count."""
     expected = math.prod(shape)
     if len(values) != expected:
         raise InvalidRequest(field, f"{len(values)} values", f"shape {list(shape)} has {expected}")
     return values.reshape(shape)
 
 
-def from_message(field: str, message: FloatArray) -> NDArray[np.float32]:
-    """The array of a FloatArray. Raises InvalidRequest if shape and elements disagree, or both spellings are filled."""
+@overload
+def from_message(field: str, message: FloatArray) -> NDArray[np.float32]: ...
+@overload
+def from_message(field: str, message: IntArray) -> NDArray[np.int64]: ...
+def from_message(field: str, message: FloatArray | IntArray) -> NDArray[np.float32] | NDArray[np.int64]:
+    """The array of a message. Raises InvalidRequest if shape and elements disagree, or both spellings are filled."""
     shape = checked_shape(field, message.shape)
     if message.raw_values and message.values:
         raise InvalidRequest(field, "given as values and as raw_values", "exactly one of them may be filled")
+    dtype: np.dtype[Any] = FLOAT if isinstance(message, FloatArray) else SFIXED64
     if message.raw_values:
-        return from_raw(f"{field}.raw_values", message.raw_values, shape)
-    return from_values(f"{field}.values", message, FloatArray.VALUES_FIELD_NUMBER, shape)
+        return from_raw(f"{field}.raw_values", message.raw_values, shape, dtype)
+    return from_values(f"{field}.values", packed_values(message, message.VALUES_FIELD_NUMBER, dtype), shape)
 
 
 def to_raw(array: NDArray[np.float32]) -> bytes:
     """Little-endian bytes in C order."""
-    return array.astype(_LITTLE_ENDIAN, copy=False).tobytes()
+    return array.astype(FLOAT, copy=False).tobytes()
 
 
 def to_message(array: NDArray[np.float32], *, raw: bool) -> FloatArray:

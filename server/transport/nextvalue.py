@@ -1,13 +1,21 @@
 """nextvalue.v1.NextValue."""
 
+from export.artifact.manifest import Manifest
 from nextvalue.v1 import nextvalue_pb2 as pb
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueServicer
 from server import repository
-from server.predictor import FieldNames, Predictor
+from server.predictor import FieldNames, Predictor, Question
 from server.transport.arrays import from_message, to_message
 from server.transport.calls import Calls, Context, Labels, deadline_of
 
-_FIELDS = FieldNames(windows="windows", horizon="horizon", future="future")
+_FIELDS = FieldNames(
+    windows="windows",
+    horizon="horizon",
+    future="future",
+    time_seconds="time_seconds",
+    series="series",
+    intervals="intervals",
+)
 
 _STATES = {
     repository.State.LOADING: pb.ModelVersion.STATE_LOADING,
@@ -32,21 +40,31 @@ class NextValue(NextValueServicer):
     async def _predict(self, request: pb.PredictRequest, context: Context, labels: Labels) -> pb.PredictResponse:
         served = self._predictor.resolve(request.model, request.version)
         labels.version = str(served.version)
-        answer = await self._predictor.predict(
-            served,
-            from_message("windows", request.windows),
+        question = Question(
+            windows=from_message("windows", request.windows),
             horizon=request.horizon or 1,
             future=from_message("future", request.future) if request.HasField("future") else None,
-            deadline=deadline_of(context),
-            fields=_FIELDS,
+            time_seconds=from_message("time_seconds", request.time_seconds)
+            if request.HasField("time_seconds")
+            else None,
+            series=request.series or None,
+            levels=request.intervals.levels if request.HasField("intervals") else None,
         )
-        return pb.PredictResponse(
+        reply = await self._predictor.predict(served, question, deadline=deadline_of(context), fields=_FIELDS)
+        answer, raw = reply.answer, bool(request.windows.raw_values)
+        response = pb.PredictResponse(
             model=served.model,
             version=served.version,
-            predictions=to_message(answer.predictions_NH, raw=bool(request.windows.raw_values)),
+            predictions=to_message(answer.predictions_NH, raw=raw),
             queue_time_ns=round(answer.queue_seconds * 1e9),
             run_time_ns=round(answer.run_seconds * 1e9),
+            levels=reply.levels,
+            num_unknown_series=reply.num_unknown_series,
         )
+        if reply.ends is not None:
+            response.lower.CopyFrom(to_message(reply.ends.lower, raw=raw))
+            response.upper.CopyFrom(to_message(reply.ends.upper, raw=raw))
+        return response
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: ARG002 (no fields)
         """Every model and version, with reasons."""
@@ -76,17 +94,31 @@ class NextValue(NextValueServicer):
         manifest = version.manifest
         if manifest is not None:
             serving = version.state is repository.State.SERVING and version.engine is not None
-            described.description.CopyFrom(
-                pb.ModelDescription(
-                    cell=manifest.cell,
-                    hidden_size=manifest.hidden_size,
-                    num_layers=manifest.num_layers,
-                    window=manifest.window,
-                    features=manifest.features,
-                    transform=manifest.transform.kind,
-                    max_horizon=self._predictor.max_horizon,
-                    stateful="step" in manifest.graphs,
-                    provider=version.engine.provider.name if serving and version.engine else "",
-                )
-            )
+            description = described.description
+            description.CopyFrom(describe(manifest))
+            description.max_horizon = self._predictor.max_horizon
+            description.provider = version.engine.provider.name if serving and version.engine else ""
         return described
+
+
+def describe(manifest: Manifest) -> pb.ModelDescription:
+    """What a manifest says of its model."""
+    intervals = manifest.intervals
+    return pb.ModelDescription(
+        cell=manifest.cell,
+        hidden_size=manifest.hidden_size,
+        num_layers=manifest.num_layers,
+        window=manifest.window,
+        features=manifest.features,
+        transform=manifest.transform.kind,
+        stateful="step" in manifest.graphs,
+        direct_horizon=manifest.direct_horizon,
+        calendar=manifest.calendar,
+        scaling=manifest.scaling.kind,
+        num_series=manifest.scaling.num_series,
+        intervals=intervals.kind if intervals else "",
+        levels=intervals.levels if intervals else [],
+        transition_depth=manifest.transition_depth,
+        residual=manifest.residual,
+        output_depth=manifest.output_depth,
+    )

@@ -3,20 +3,25 @@
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
-from numpy.typing import NDArray
-
+from export.artifact.manifest import Manifest, Tensor
 from server.errors import Draining, InvalidRequest, ModelNotFound, NotReady, shown
 from server.pb import open_inference_pb2 as pb
 from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceServicer
-from server.predictor import FieldNames, Predictor
-from server.transport.arrays import checked_shape, from_raw, from_values, to_raw
+from server.predictor import FieldNames, Predictor, Question
+from server.tensors import LOWER, NEXT, SERIES, SHOWN, TIME_SECONDS, UPPER, WINDOW
+from server.transport.arrays import to_raw
 from server.transport.calls import Calls, Context, Labels, deadline_of
+from server.transport.infer_tensors import DATATYPES, FP32, FUTURE, Datatype, read_inputs
 
 PLATFORM = "onnxruntime_onnx"
-FP32_CONTENTS = pb.InferTensorContents.FP32_CONTENTS_FIELD_NUMBER
-WINDOW, FUTURE, OUTPUT = "window", "future", "next"
-_FIELDS = FieldNames(windows="inputs[window]", horizon="parameters[horizon]", future="inputs[future]")
+_FIELDS = FieldNames(
+    windows="inputs[window]",
+    horizon="parameters[horizon]",
+    future="inputs[future]",
+    time_seconds="inputs[time_seconds]",
+    series="inputs[series]",
+    intervals="outputs",
+)
 
 try:
     SERVER_VERSION = version("nextvalue")
@@ -25,7 +30,12 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 
 
 class OpenInference(GRPCInferenceServiceServicer):
-    """Every model as one input `window` FP32 [-1, T, F] and one output `next` FP32 [-1, horizon]."""
+    """Every model as an input `window` FP32 [-1, T, F] and an output `next` FP32 [-1, horizon], and what else it has.
+
+    A model with a calendar takes `time_seconds` INT64 [-1, T], one that is scaled by series `series` INT64 [-1, 1]: the
+    number of the series, its place in the artifact's series.json, where any other number is an unknown one. A model
+    with intervals gives `lower` and `upper` FP32 [-1, horizon, L] at all its levels.
+    """
 
     def __init__(self, predictor: Predictor, calls: Calls) -> None:
         self._predictor = predictor
@@ -59,14 +69,13 @@ class OpenInference(GRPCInferenceServiceServicer):
     async def _metadata(self, request: pb.ModelMetadataRequest, labels: Labels) -> pb.ModelMetadataResponse:
         served = self._predictor.resolve(request.name, request.version)
         labels.version = str(served.version)
-        tensor = pb.ModelMetadataResponse.TensorMetadata
-        manifest = served.manifest
+        graph = served.manifest.graphs[served.manifest.graph_for(1)]
         return pb.ModelMetadataResponse(
             name=served.model,
             versions=[labels.version],
             platform=PLATFORM,
-            inputs=[tensor(name=WINDOW, datatype="FP32", shape=[-1, manifest.window, len(manifest.features)])],
-            outputs=[tensor(name=OUTPUT, datatype="FP32", shape=[-1, manifest.direct_horizon])],
+            inputs=[_metadata_of(tensor, DATATYPES[tensor.name]) for tensor in graph.inputs],
+            outputs=[_metadata_of(tensor, FP32) for tensor in graph.outputs if tensor.name in SHOWN],
         )
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
@@ -77,65 +86,55 @@ class OpenInference(GRPCInferenceServiceServicer):
     async def _infer(self, request: pb.ModelInferRequest, context: Context, labels: Labels) -> pb.ModelInferResponse:
         served = self._predictor.resolve(request.model_name, request.model_version)
         labels.version = str(served.version)
-        arrays = _inputs(request)
-        for output in request.outputs:
-            if output.name != OUTPUT:
-                raise InvalidRequest("outputs[].name", shown(output.name), f"the model's output is {OUTPUT!r}")
-        answer = await self._predictor.predict(
-            served,
-            arrays[WINDOW],
-            horizon=_horizon(request.parameters),
+        arrays = read_inputs(request)
+        # Without one, the outputs have the shapes that the metadata says.
+        horizon = _horizon(request.parameters, served.manifest.direct_horizon)
+        names = _outputs(request, served.manifest, horizon)
+        question = Question(
+            windows=arrays[WINDOW],
+            horizon=horizon,
             future=arrays.get(FUTURE),
-            deadline=deadline_of(context),
-            fields=_FIELDS,
+            time_seconds=arrays.get(TIME_SECONDS),
+            series=arrays.get(SERIES),
+            levels=() if LOWER in names or UPPER in names else None,
         )
-        predictions = answer.predictions_NH
+        reply = await self._predictor.predict(served, question, deadline=deadline_of(context), fields=_FIELDS)
+        given = {NEXT: reply.answer.predictions_NH}
+        if reply.ends is not None:
+            given |= {LOWER: reply.ends.lower, UPPER: reply.ends.upper}
+        tensor = pb.ModelInferResponse.InferOutputTensor
         return pb.ModelInferResponse(
             model_name=served.model,
             model_version=labels.version,
             id=request.id,
-            outputs=[pb.ModelInferResponse.InferOutputTensor(name=OUTPUT, datatype="FP32", shape=predictions.shape)],
-            raw_output_contents=[to_raw(predictions)],
+            outputs=[tensor(name=name, datatype=FP32.name, shape=given[name].shape) for name in names],
+            raw_output_contents=[to_raw(given[name]) for name in names],
         )
 
 
-def _horizon(parameters: Mapping[str, pb.InferParameter]) -> int:
-    """The parameter `horizon`; 1 without it."""
+def _metadata_of(tensor: Tensor, datatype: Datatype) -> pb.ModelMetadataResponse.TensorMetadata:
+    shape = [-1 if size == "batch" else size for size in tensor.shape]
+    return pb.ModelMetadataResponse.TensorMetadata(name=tensor.name, datatype=datatype.name, shape=shape)
+
+
+def _outputs(request: pb.ModelInferRequest, manifest: Manifest, horizon: int) -> list[str]:
+    """The outputs to send, in the order asked for. Without any asked for, all that the model has at this horizon."""
+    known = [tensor.name for tensor in manifest.graphs[manifest.graph_for(1)].outputs if tensor.name in SHOWN]
+    if not request.outputs:
+        return known if horizon <= manifest.direct_horizon else [NEXT]
+    for output in request.outputs:
+        if output.name not in known:
+            listed = f"output is {NEXT!r}" if known == [NEXT] else f"outputs are {', '.join(map(repr, known))}"
+            raise InvalidRequest("outputs[].name", shown(output.name), f"the model's {listed}")
+    return list(dict.fromkeys(output.name for output in request.outputs))
+
+
+def _horizon(parameters: Mapping[str, pb.InferParameter], default: int = 1) -> int:
+    """The parameter `horizon`, or the default."""
     if "horizon" not in parameters:
-        return 1
+        return default
     parameter = parameters["horizon"]
     choice = parameter.WhichOneof("parameter_choice")
     if choice not in ("int64_param", "uint64_param"):
         raise InvalidRequest("parameters[horizon]", choice or "empty", "it must be an int64_param")
     return parameter.int64_param if choice == "int64_param" else parameter.uint64_param
-
-
-def _inputs(request: pb.ModelInferRequest) -> dict[str, NDArray[np.float32]]:
-    """The named input arrays. Raises InvalidRequest on whatever is wrong with them."""
-    raw = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
-        raise InvalidRequest(
-            "raw_input_contents",
-            f"{len(raw)} entries",
-            f"there are {len(request.inputs)} inputs; all are raw or none is",
-        )
-    arrays: dict[str, NDArray[np.float32]] = {}
-    for k, tensor in enumerate(request.inputs):
-        field = f"inputs[{tensor.name}]"
-        if tensor.name not in (WINDOW, FUTURE) or tensor.name in arrays:
-            raise InvalidRequest(f"inputs[{k}].name", shown(tensor.name), f"expected {WINDOW!r} (and {FUTURE!r}) once")
-        if tensor.datatype != "FP32":
-            raise InvalidRequest(f"{field}.datatype", shown(tensor.datatype), "it must be 'FP32'")
-        shape = checked_shape(field, tensor.shape)
-        if raw:
-            if tensor.HasField("contents"):
-                raise InvalidRequest(f"{field}.contents", "filled", "it must be empty beside raw_input_contents")
-            arrays[tensor.name] = from_raw(f"raw_input_contents[{k}]", raw[k], shape)
-        else:
-            for filled, _ in tensor.contents.ListFields():
-                if filled.name != "fp32_contents":
-                    raise InvalidRequest(f"{field}.contents.{filled.name}", "filled", "FP32 is in fp32_contents")
-            arrays[tensor.name] = from_values(f"{field}.contents.fp32_contents", tensor.contents, FP32_CONTENTS, shape)
-    if WINDOW not in arrays:
-        raise InvalidRequest("inputs", "without 'window'", "the input 'window' is required")
-    return arrays

@@ -1,4 +1,4 @@
-"""Packed float fields as arrays, without a Python float per element.
+"""Packed fields of fixed width as arrays, without a Python number per element.
 
 On the wire a packed `repeated float` is its tag, its length in bytes and the little-endian array itself, so a
 message's own serialization, which is a copy in C, holds the array (protobuf encoding guide, "Packed Repeated
@@ -11,16 +11,17 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-LITTLE_ENDIAN = np.dtype("<f4")
+FLOAT, SFIXED64 = np.dtype("<f4"), np.dtype("<i8")
 # Wire types.
 _VARINT, _LENGTH_DELIMITED = 0, 2
 _FIXED_BYTES = {1: 8, 5: 4}
 
 M = TypeVar("M", bound=Message)
+D = TypeVar("D", bound=np.generic)
 
 
-def packed_floats(message: Message, number: int) -> NDArray[np.float32]:
-    """The elements of the packed float field `number`, read only; empty if the field is."""
+def packed_values(message: Message, number: int, dtype: np.dtype[D]) -> NDArray[D]:
+    """The elements of the packed field `number`, of the width of `dtype`, read only; empty if the field is."""
     data = message.SerializeToString()
     position = 0
     while position < len(data):
@@ -29,7 +30,7 @@ def packed_floats(message: Message, number: int) -> NDArray[np.float32]:
         if kind == _LENGTH_DELIMITED:
             length, position = _varint(data, position)
             if tag >> 3 == number:
-                return np.frombuffer(data, LITTLE_ENDIAN, count=length // 4, offset=position)
+                return np.frombuffer(data, dtype, count=length // dtype.itemsize, offset=position)
             position += length
         elif kind == _VARINT:
             _, position = _varint(data, position)
@@ -37,12 +38,12 @@ def packed_floats(message: Message, number: int) -> NDArray[np.float32]:
             position += _FIXED_BYTES[kind]
         else:  # a group among the fields that this version of the message does not know; it follows those it does
             break
-    return np.empty(0, np.float32)
+    return np.empty(0, dtype)
 
 
 def with_packed_floats(message: M, number: int, array: NDArray[np.float32]) -> M:
     """The message, with the array's elements in C order added to its packed float field `number`."""
-    data = array.astype(LITTLE_ENDIAN, copy=False).tobytes()
+    data = array.astype(FLOAT, copy=False).tobytes()
     if data:
         message.MergeFromString(b"".join((_encoded(number << 3 | _LENGTH_DELIMITED), _encoded(len(data)), data)))
     return message

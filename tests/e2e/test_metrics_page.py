@@ -29,6 +29,8 @@ def page(models: Path) -> Iterator[str]:
         process.await_ready()
         with Client(process.target) as client:
             client.predict("demo", window, horizon=3)
+            times = np.arange(6) * 3600
+            client.predict("demand", np.ones((2, 6, 2)), times=times, series=["shop-a", "nobody"], intervals=True)
             with pytest.raises(InvalidArgument):
                 client.predict("demo", window[:3])
             with pytest.raises(NotFound):

@@ -199,8 +199,8 @@ class TestNames:
 def test_run_without_its_picture_is_refused(run: Run, run_folder: Path, models: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run_folder, copy)
-    (copy / "backtest.png").unlink()
-    with pytest.raises(ExportError, match=r"backtest\.png: No such file or directory; is the run finished\?"):
+    (copy / "report.png").unlink()
+    with pytest.raises(ExportError, match=r"report\.png: No such file or directory; is the run finished\?"):
         export(dataclasses.replace(run, path=copy), models=models, name="demo")
     assert not models.exists()
 

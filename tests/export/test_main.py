@@ -52,7 +52,7 @@ def test_missing_run(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture
     assert not models.exists()
 
 
-@pytest.mark.parametrize("name", ["backtest.json", "backtest.png", "config.json", "samples.npz", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["report.json", "report.png", "config.json", "samples.npz", "weights.safetensors"])
 def test_run_that_is_not_whole(
     run_folder: Path, tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

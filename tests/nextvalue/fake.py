@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +35,15 @@ DEMO = pb.Model(
                 max_horizon=64,
                 stateful=True,
                 provider="CPUExecutionProvider",
+                direct_horizon=3,
+                calendar=["day", "week"],
+                scaling="series",
+                num_series=2,
+                intervals="conformal",
+                levels=[0.5, 0.9],
+                transition_depth=2,
+                residual=True,
+                output_depth=4,
             ),
         ),
     ],
@@ -54,6 +63,17 @@ def expected_values(windows: NDArray[np.float32], horizon: int) -> NDArray[np.fl
     """What the fake predicts [N, horizon]: it counts on from the target's last value."""
     targets = windows if windows.ndim == 2 else windows[..., 0]
     return np.asarray(targets[:, -1:] + np.arange(1, horizon + 1), dtype=np.float32)
+
+
+KNOWN_SERIES = ("shop-a", "7")
+
+
+def expected_ends(
+    values: NDArray[np.float32], levels: Sequence[float]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The ends [N, horizon, L] of the fake's intervals: 8 times the level below the value, 16 times above it."""
+    distance = np.asarray(levels, np.float32) * 8
+    return values[:, :, None] - distance, values[:, :, None] + 2 * distance
 
 
 @dataclass
@@ -94,16 +114,24 @@ class FakeServer(NextValueServicer):
         if self.reply is not None:
             return self.reply
         windows = unpack(request.windows, field="windows")
-        predictions = pack(expected_values(windows, request.horizon))
+        values = expected_values(windows, request.horizon)
+        predictions = pack(values)
         if request.windows.values:
             predictions = pb.FloatArray(shape=predictions.shape, values=np.frombuffer(predictions.raw_values, "<f4"))
-        return pb.PredictResponse(
+        reply = pb.PredictResponse(
             model=request.model,
             version=int(request.version or 2),
             predictions=predictions,
             queue_time_ns=1_500_000,
             run_time_ns=250_000_000,
+            num_unknown_series=sum(name not in KNOWN_SERIES for name in request.series),
         )
+        if request.HasField("intervals"):
+            reply.levels.extend(request.intervals.levels or [0.5, 0.9])
+            lower, upper = expected_ends(values, list(reply.levels))
+            reply.lower.CopyFrom(pack(lower))
+            reply.upper.CopyFrom(pack(upper))
+        return reply
 
     def ListModels(  # noqa: N802
         self,

@@ -142,6 +142,11 @@ async def test_models_are_listed_with_versions_and_reasons(ask: Ask) -> None:
     assert (serving.version, serving.state, serving.reason) == (2, ModelState.SERVING, "")
     assert serving.description.features == ("load", "hour")
     assert (serving.description.cell, serving.description.window, serving.description.stateful) == ("gru", 5, True)
+    assert (serving.description.direct_horizon, serving.description.calendar) == (3, ("day", "week"))
+    assert (serving.description.scaling, serving.description.num_series) == ("series", 2)
+    assert (serving.description.intervals, serving.description.levels) == ("conformal", (0.5, 0.9))
+    depths = serving.description.transition_depth, serving.description.residual, serving.description.output_depth
+    assert depths == (2, True, 4)
     assert await ask("model", "demo") == model
 
 

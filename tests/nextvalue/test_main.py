@@ -1,10 +1,12 @@
 import json
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
 
@@ -52,12 +54,52 @@ def test_a_window_can_come_from_a_file(fake: FakeServer, tmp_path: Path, capsys:
     assert sent_shape(fake) == [1, 3, 2]
 
 
+def test_intervals_are_printed_as_a_table(fake: FakeServer, capsys: Capture) -> None:
+    assert predict(fake, "--window", "45,46", "--window", "-1,0", "--horizon", "2", "--intervals") == 0
+    assert [line.split("  ") for line in re.sub(" {2,}", "  ", capsys.readouterr().out).splitlines()] == [
+        ["WINDOW", "AHEAD", "PREDICTION", "LOWER 0.5", "UPPER 0.5", "LOWER 0.9", "UPPER 0.9"],
+        ["1", "1", "47.0", "43.0", "55.0", "39.8", "61.4"],
+        ["1", "2", "48.0", "44.0", "56.0", "40.8", "62.4"],
+        ["2", "1", "1.0", "-3.0", "9.0", "-6.2", "15.4"],
+        ["2", "2", "2.0", "-2.0", "10.0", "-5.2", "16.4"],
+    ]
+    assert list(fake.requests[0].intervals.levels) == []
+
+
+def test_intervals_are_printed_as_json(fake: FakeServer, capsys: Capture) -> None:
+    assert predict(fake, "--window", "45,46", "--intervals", "0.9", "--series", "nobody", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "model": "demo",
+        "version": 2,
+        "predictions": [[47.0]],
+        "levels": [0.9],
+        "lower": [[[39.8]]],
+        "upper": [[[61.4]]],
+        "num_unknown_series": 1,
+    }
+
+
+def test_times_and_series_go_with_the_windows(fake: FakeServer, tmp_path: Path, capsys: Capture) -> None:
+    """Once for all windows, or once for each; times as people write them."""
+    windows = ["--window", "1,2", "--window", "3,4"]
+    assert predict(fake, *windows, "--times", "-3600, 1970-01-01T01:00", "--series", "7") == 0
+    (tmp_path / "times.txt").write_text("1970-01-01T00:00:00Z\n1970-01-01T00:00:00-01:00\n")
+    times = ["--times", f"@{tmp_path}/times.txt", "--times", "1970-01-02 1970-01-03".replace(" ", ",")]
+    assert predict(fake, *windows, *times, "--series", "shop-a", "--series", "a, b") == 0
+    sent = [np.frombuffer(request.time_seconds.raw_values, "<i8").tolist() for request in fake.requests]
+    assert sent == [[-3600, 3600, -3600, 3600], [0, 3600, 86_400, 172_800]]
+    assert [list(request.time_seconds.shape) for request in fake.requests] == [[2, 2]] * 2
+    assert [list(request.series) for request in fake.requests] == [["7", "7"], ["shop-a", "a, b"]]
+    said = "nextvalue: 1 of 2 windows are of a series that the model does not know; they got its default scale\n"
+    assert capsys.readouterr() == ("3.0\n5.0\n" * 2, said)
+
+
 def test_models_prints_a_table(fake: FakeServer, capsys: Capture) -> None:
     assert main(["models", "--target", fake.target]) == 0
     header, failed, serving = capsys.readouterr().out.splitlines()
-    columns = ["NAME", "VERSION", "STATE", "CELL", "WINDOW", "FEATURES", "TRANSFORM", "PROVIDER", "REASON"]
-    assert header.split() == columns
-    assert failed.split() == ["demo", "3", "failed", "-", "-", "-", "-", "-", "parity:", "0.5", "off"]
+    columns = ["NAME", "VERSION", "STATE", "CELL", "WINDOW", "FEATURES", "TRANSFORM", "HORIZON", "CALENDAR", "SCALING"]
+    assert header.split() == [*columns, "LEVELS", "PROVIDER", "REASON"]
+    assert failed.split() == ["demo", "3", "failed", *["-"] * 9, "parity:", "0.5", "off"]
     assert serving.split() == [
         "demo",
         "2",
@@ -66,6 +108,10 @@ def test_models_prints_a_table(fake: FakeServer, capsys: Capture) -> None:
         "5",
         "load,hour",
         "difference",
+        "3",
+        "day,week",
+        "series",
+        "0.5,0.9",
         "CPUExecutionProvider",
         "-",
     ]
@@ -106,6 +152,14 @@ def test_the_timeout_is_the_calls_deadline(fake: FakeServer, capsys: Capture) ->
         (["--window", "1,two"], "argument --window: 'two' is not a number"),
         (["--window", "@nowhere.csv"], "argument --window: [Errno 2] No such file or directory: 'nowhere.csv'"),
         (["--window", "1,2", "--window", "1"], "windows: number 2 has 1 row(s) of 1: number 1 has 1 row(s) of 2"),
+        (["--window", "1,2", "--times", "noon"], "argument --times: 'noon' is neither a time such as 2024-01-31T08:00"),
+        (["--window", "1,2", "--times", ","], "argument --times: no times"),
+        (["--window", "1,2", "--times", "@nowhere"], "argument --times: [Errno 2] No such file or directory: 'nowhere"),
+        (
+            ["--window", "1,2", "--window", "3,4", "--times", "1,2", "--times", "1"],
+            "times: number 2 has 1 row(s) of 1: number 1 has 1 row(s) of 2",
+        ),
+        (["--window", "1,2", "--intervals", "most"], "argument --intervals: 'most' is not levels such as 0.5,0.9"),
         (["--window", "1", "--horizon", "0"], "argument --horizon: '0' is not a whole number from 1"),
         (["--window", "1", "--timeout", "nan"], "argument --timeout: 'nan' is not a number of seconds above 0"),
         (["--window", "1", "--horizn", "5"], "unrecognized arguments: --horizn 5"),

@@ -11,6 +11,8 @@ from tests.repository import shared_models
 from tests.server.harness import Running, serving
 from tests.server.oracle import Oracle
 
+MODELS = ("demo", "covariates", "last", "demand", "windowed")
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -21,7 +23,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def oracles(models: Path) -> dict[str, Oracle]:
     """Right answers by model name."""
-    return {name: Oracle(models / name / "1") for name in ("demo", "covariates", "last")}
+    return {name: Oracle(models / name / "1") for name in MODELS}
 
 
 @pytest.fixture
@@ -37,6 +39,16 @@ def covariates(oracles: dict[str, Oracle]) -> Oracle:
 @pytest.fixture
 def last(oracles: dict[str, Oracle]) -> Oracle:
     return oracles["last"]
+
+
+@pytest.fixture
+def demand(oracles: dict[str, Oracle]) -> Oracle:
+    return oracles["demand"]
+
+
+@pytest.fixture
+def windowed(oracles: dict[str, Oracle]) -> Oracle:
+    return oracles["windowed"]
 
 
 @pytest.fixture

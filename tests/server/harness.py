@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from server.config import Config, parse
 from server.engine import Engine, Session
 from server.pb import open_inference_pb2 as oip
 from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from server.tensors import Tensors
 
 # Polls end here: far beyond what any of them needs on a loaded machine.
 LIMIT_SECONDS = 60.0
@@ -75,12 +76,21 @@ def to_numpy(message: pb.FloatArray) -> NDArray[np.float32]:
     return flat.reshape(tuple(message.shape))
 
 
+def int_array(array: NDArray[np.int64], *, raw: bool = True) -> pb.IntArray:
+    if raw:
+        return pb.IntArray(shape=array.shape, raw_values=array.astype("<i8").tobytes())
+    return pb.IntArray(shape=array.shape, values=array.ravel().tolist())
+
+
 def predict_request(
     model: str,
     windows: NDArray[np.float32],
     *,
     horizon: int = 0,
     future: NDArray[np.float32] | None = None,
+    time_seconds: NDArray[np.int64] | None = None,
+    series: Sequence[str] = (),
+    levels: Sequence[float] | None = None,
     version: str = "",
     raw: bool = True,
 ) -> pb.PredictRequest:
@@ -90,21 +100,44 @@ def predict_request(
         windows=float_array(windows, raw=raw),
         horizon=horizon,
         future=None if future is None else float_array(future, raw=raw),
+        time_seconds=None if time_seconds is None else int_array(time_seconds, raw=raw),
+        series=series,
+        intervals=None if levels is None else pb.Intervals(levels=levels),
     )
 
 
 def infer_request(
-    model: str, windows: NDArray[np.float32], *, horizon: int | None = None, raw: bool = True, version: str = ""
+    model: str,
+    windows: NDArray[np.float32],
+    *,
+    horizon: int | None = None,
+    raw: bool = True,
+    version: str = "",
+    **others: NDArray[Any],
 ) -> oip.ModelInferRequest:
+    """`others` are further inputs by name, float32 or int64."""
     request = oip.ModelInferRequest(model_name=model, model_version=version)
-    tensor = request.inputs.add(name="window", datatype="FP32", shape=windows.shape)
-    if raw:
-        request.raw_input_contents.append(windows.astype("<f4").tobytes())
-    else:
-        tensor.contents.fp32_contents.extend(windows.ravel().tolist())
+    for name, array in {"window": windows, **others}.items():
+        is_integer = array.dtype == np.int64
+        tensor = request.inputs.add(name=name, datatype="INT64" if is_integer else "FP32", shape=array.shape)
+        contents = tensor.contents.int64_contents if is_integer else tensor.contents.fp32_contents
+        if raw:
+            request.raw_input_contents.append(array.astype("<i8" if is_integer else "<f4").tobytes())
+            tensor.ClearField("contents")
+        else:
+            contents.extend(array.ravel().tolist())
     if horizon is not None:
         request.parameters["horizon"].int64_param = horizon
     return request
+
+
+def infer_outputs(reply: oip.ModelInferResponse) -> dict[str, NDArray[np.float32]]:
+    """The outputs by name, in the order they came in."""
+    assert all(output.datatype == "FP32" and not output.HasField("contents") for output in reply.outputs)
+    return {
+        output.name: np.frombuffer(data, "<f4").reshape(tuple(output.shape))
+        for output, data in zip(reply.outputs, reply.raw_output_contents, strict=True)
+    }
 
 
 @dataclass(frozen=True)
@@ -161,11 +194,10 @@ class Running:
         model: str,
         windows: NDArray[np.float32],
         *,
-        horizon: int = 0,
-        future: NDArray[np.float32] | None = None,
         timeout_seconds: float = LIMIT_SECONDS,
+        **options: Any,
     ) -> NDArray[np.float32]:
-        request = predict_request(model, windows, horizon=horizon, future=future)
+        request = predict_request(model, windows, **options)
         return to_numpy((await self.next_value.Predict(request, timeout=timeout_seconds)).predictions)
 
     def sample(self, name: str, **labels: str) -> float:
@@ -218,8 +250,8 @@ class StandIn(Session):
     def __init__(self, session: Session) -> None:  # no session of its own
         self.session = session
 
-    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.session.run_first(name, value)
+    def run(self, inputs: Tensors) -> Tensors:
+        return self.session.run(inputs)
 
 
 class HeldSession(StandIn):
@@ -230,24 +262,29 @@ class HeldSession(StandIn):
         self.release = threading.Event()
         self.batches: list[int] = []
 
-    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.batches.append(len(value))
+    def run(self, inputs: Tensors) -> Tensors:
+        self.batches.append(len(inputs["window"]))
         assert self.release.wait(LIMIT_SECONDS)
-        return self.session.run_first(name, value)
+        return self.session.run(inputs)
 
 
 class FailingSession(StandIn):
     """Raises instead of running."""
 
-    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ARG002 (the interface)
+    def run(self, inputs: Tensors) -> Tensors:  # noqa: ARG002 (the interface)
         raise RuntimeError("the secret detail")
 
 
 class ShiftedSession(StandIn):
-    """Off by one: a graph that was altered."""
+    """One output off by one: a graph that was altered."""
 
-    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.session.run_first(name, value) + np.float32(1)
+    def __init__(self, session: Session, output: str = "next") -> None:
+        super().__init__(session)
+        self.output = output
+
+    def run(self, inputs: Tensors) -> Tensors:
+        outputs = self.session.run(inputs)
+        return outputs | {self.output: outputs[self.output] + np.float32(1)}
 
 
 class ServerProcess:

@@ -10,6 +10,7 @@ import pytest
 
 from server.batcher import Answer
 from server.errors import DeadlinePassed, NotFinite, RunFailed
+from server.tensors import Tensors
 from tests.server.bench import Windows, bench, random_windows, slid, within_limit
 from tests.server.harness import LIMIT_SECONDS, eventually
 
@@ -54,7 +55,7 @@ async def test_one_caller_leaves_after_the_run(generator: np.random.Generator, l
         sent = [random_windows(generator, 1) for _ in range(5)]
         tasks: list[asyncio.Task[Answer]] = []
 
-        def cancel_when_answered(_: Windows, __: Windows) -> None:
+        def cancel_when_answered(_: Tensors, __: Tensors) -> None:
             # Called when the replies are set and nobody has yet been told.
             asyncio.get_running_loop().call_soon(tasks[leaver].cancel)
 
@@ -182,7 +183,7 @@ async def test_an_observer_that_raises_hurts_nobody(
 ) -> None:
     async with bench() as b:
 
-        def observe(_: Windows, __: Windows) -> None:
+        def observe(_: Tensors, __: Tensors) -> None:
             raise RuntimeError("the monitor broke")
 
         b.batcher._observe = observe

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def test_list_models(running: Running) -> None:
     reply = await running.next_value.ListModels(pb.ListModelsRequest())
-    assert [model.name for model in reply.models] == ["covariates", "demo", "last"]
+    assert [model.name for model in reply.models] == ["covariates", "demand", "demo", "last", "windowed"]
     for model in reply.models:
         assert model.default_version == 1
         (version,) = model.versions
@@ -37,8 +37,36 @@ async def test_get_model(running: Running) -> None:
         max_horizon=1024,
         stateful=True,
         provider="CPUExecutionProvider",
+        direct_horizon=1,
+        scaling="fit",
+        transition_depth=1,
+        output_depth=1,
     )
     assert running.requests("GetModel", "OK", "covariates") == before + 1
+
+
+async def test_all_that_a_model_may_have_is_described(running: Running) -> None:
+    model = await running.next_value.GetModel(pb.GetModelRequest(model="demand"))
+    assert model.versions[0].description == pb.ModelDescription(
+        cell="gru",
+        hidden_size=6,
+        num_layers=2,
+        window=6,
+        features=["sales", "price"],
+        transform="difference",
+        max_horizon=1024,
+        stateful=True,
+        provider="CPUExecutionProvider",
+        direct_horizon=3,
+        calendar=["day", "week"],
+        scaling="series",
+        num_series=3,
+        intervals="quantile",
+        levels=[0.5, 0.9],
+        transition_depth=2,
+        residual=True,
+        output_depth=2,
+    )
 
 
 async def test_a_model_without_a_step_graph_says_so(running: Running) -> None:
@@ -50,10 +78,19 @@ async def test_model_metadata(running: Running, oracles: dict[str, Oracle]) -> N
     for name, oracle in oracles.items():
         reply = await running.inference.ModelMetadata(oip.ModelMetadataRequest(name=name))
         assert (reply.name, list(reply.versions), reply.platform) == (name, ["1"], "onnxruntime_onnx")
-        (window,), (output,) = reply.inputs, reply.outputs
-        assert (window.name, window.datatype) == ("window", "FP32")
-        assert list(window.shape) == [-1, oracle.window, oracle.num_features]
-        assert (output.name, output.datatype, list(output.shape)) == ("next", "FP32", [-1, 1])
+        inputs, outputs = (
+            {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in tensors}
+            for tensors in (reply.inputs, reply.outputs)
+        )
+        expected = {"window": ("FP32", [-1, oracle.window, oracle.num_features])}
+        if name == "demand":
+            expected |= {"time_seconds": ("INT64", [-1, 6]), "series": ("INT64", [-1, 1])}
+        assert inputs == expected
+        num_ahead, num_levels = {"demand": (3, 2), "windowed": (2, 1)}.get(name, (1, 0))
+        expected = {"next": ("FP32", [-1, num_ahead])}
+        if num_levels:
+            expected |= {end: ("FP32", [-1, num_ahead, num_levels]) for end in ("lower", "upper")}
+        assert outputs == expected
 
 
 async def test_server_metadata_live_and_ready(running: Running) -> None:

@@ -26,10 +26,9 @@ async def test_a_thousand_callers_a_third_of_whom_leave(
     for k in range(NUM_CALLERS):
         oracle = oracles[names[k % len(names)]]
         num_windows, horizon = int(generator.integers(1, 60)), int(generator.integers(1, 8))
-        windows = oracle.random_windows(generator, num_windows)
-        future = oracle.random_future(generator, num_windows, horizon)
-        request = predict_request(oracle.manifest.name, windows, horizon=horizon, future=future)
-        calls.append((oracle, request, oracle.predict(windows, horizon, future)))
+        call = oracle.random_call(generator, num_windows, horizon)
+        request = predict_request(oracle.manifest.name, call.windows, **call.options)
+        calls.append((oracle, request, oracle.expect(call)))
     answered = 0
     crowded = asyncio.Event()
 

@@ -10,9 +10,8 @@ from export.artifact.folder import Artifact
 from server.engine import Engine, Session
 from server.gate import load_engine
 from server.provider import CPU, choose_provider
+from tests.server.conftest import MODELS
 from tests.server.oracle import Oracle
-
-MODELS = ("demo", "covariates", "last")
 
 
 @pytest.fixture(scope="session", params=MODELS)
@@ -25,8 +24,9 @@ def test_every_node_is_counted_where_it_runs(artifact: Artifact) -> None:
     engine, _ = load_engine(artifact, choose_provider("cpu"))
     counts = engine.nodes_by_provider()
     assert set(counts) == {CPU}
-    recurrent = {"rnn": 1, "gru": 3, "lstm": 4}[artifact.manifest.cell]  # Linears per step
-    assert counts[CPU] >= recurrent * artifact.manifest.window * artifact.manifest.num_layers
+    manifest = artifact.manifest
+    recurrent = {"rnn": 1, "gru": 3, "lstm": 4}[manifest.cell]  # Linears per step
+    assert counts[CPU] >= recurrent * manifest.window * manifest.num_layers * manifest.transition_depth
 
 
 def test_windows_give_what_the_equations_give(
@@ -35,8 +35,14 @@ def test_windows_give_what_the_equations_give(
     oracle = oracles[artifact.manifest.name]
     engine, _ = load_engine(artifact, choose_provider("cpu"))
     for batch in (1, 2, 7, 64, 513):
-        windows = oracle.random_windows(generator, batch)
-        oracle.assert_right(engine.window(windows), oracle.next(windows))
+        call = oracle.random_call(generator, batch, oracle.direct_horizon)
+        inputs = {"window": call.windows, **call.context}
+        if call.series is not None:
+            inputs["series"] = oracle.numbers(call.series)
+        found, expected = engine.run(inputs), oracle.expect(call)
+        oracle.assert_right(found["next"], expected)
+        if oracle.levels:
+            oracle.assert_ends_right(found["lower"], found["upper"], expected)
 
 
 def test_golden_is_replayed_at_load(artifact: Artifact) -> None:
@@ -61,4 +67,4 @@ def test_a_session_names_its_outputs(models: Path, demo: Oracle, generator: np.r
     windows = demo.random_windows(generator, 3)
     outputs = session.run({"window": windows})
     assert set(outputs) == {"next"}
-    np.testing.assert_array_equal(outputs["next"], session.run_first("window", windows))
+    demo.assert_right(outputs["next"], demo.next(windows))

@@ -20,6 +20,7 @@ from server.engine import Engine
 from server.errors import StartupError
 from server.pb import open_inference_pb2 as oip
 from server.provider import Provider
+from tests.server.conftest import MODELS
 from tests.server.harness import (
     LIMIT_SECONDS,
     Running,
@@ -52,7 +53,7 @@ async def test_while_loading(
 ) -> None:
     """Not ready yet: UNAVAILABLE; each model answers as soon as it is loaded itself."""
     load_engine = gate.load_engine
-    doors = {name: threading.Event() for name in ("covariates", "demo", "last")}
+    doors = {name: threading.Event() for name in MODELS}
 
     def held_load(artifact: Artifact, provider: Provider) -> tuple[Engine, Deviation]:
         assert doors[artifact.manifest.name].wait(LIMIT_SECONDS)
@@ -74,10 +75,10 @@ async def test_while_loading(
             assert not await infer_ready(running)
             assert not await model_ready(running, "demo")
             states = [model.versions[0].state for model in (await list_models(running)).models]
-            assert states == [pb.ModelVersion.STATE_LOADING] * 3
+            assert states == [pb.ModelVersion.STATE_LOADING] * len(MODELS)
 
-            doors["covariates"].set()
-            doors["demo"].set()
+            for name in ("covariates", "demand", "demo"):
+                doors[name].set()
             await eventually(lambda: running.server.repository.model("demo").default(), "demo to be loaded")
             windows = demo.random_windows(generator, 2)
             demo.assert_right(await running.predict("demo", windows), demo.predict(windows))

@@ -18,6 +18,7 @@ FAMILIES = {
     "nextvalue_rejected_total": ("counter", ("model", "reason")),
     "nextvalue_parity_checks_total": ("counter", ("model", "version", "result")),
     "nextvalue_parity_abs_error": ("histogram", ("model", "version")),
+    "nextvalue_unknown_series_total": ("counter", ("model", "version")),
     "nextvalue_model_info": ("gauge", ("model", "version", "cell", "provider")),
     "nextvalue_graph_nodes": ("gauge", ("model", "version", "provider")),
 }

@@ -6,8 +6,8 @@ import logging
 import grpc
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from server.tensors import Tensors
 from server.transport.status import PUSHBACK
 from tests.server.harness import (
     LIMIT_SECONDS,
@@ -131,8 +131,8 @@ async def test_a_bug_above_the_engine_is_internal_too(
 class OverflowingSession(StandIn):
     """Windows that end above a bound overflow, as they may in a model's own arithmetic."""
 
-    def run_first(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.where(value[:, -1] > 1e6, np.float32("inf"), super().run_first(name, value))
+    def run(self, inputs: Tensors) -> Tensors:
+        return {"next": np.where(inputs["window"][:, -1] > 1e6, np.float32("inf"), super().run(inputs)["next"])}
 
 
 @pytest.mark.parametrize(

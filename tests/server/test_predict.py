@@ -5,19 +5,26 @@ import pytest
 
 from export.artifact import golden
 from export.artifact.folder import GOLDEN
+from tests.server.conftest import MODELS
 from tests.server.harness import Running, infer_request, predict_request, to_numpy
-from tests.server.oracle import Oracle
+from tests.server.oracle import STRANGER, Call, Expected, Oracle
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-MODELS = ("demo", "covariates", "last")
 
 
 @pytest.mark.parametrize("name", MODELS)
 async def test_golden_inputs_give_golden_outputs(running: Running, oracles: dict[str, Oracle], name: str) -> None:
     oracle = oracles[name]
     case = golden.decode(oracle.artifact.read(GOLDEN), oracle.manifest)["window"]
-    oracle.assert_right(await running.predict(name, case.inputs["window"]), case.outputs["next"])
+    ids = [*oracle.ids, STRANGER]
+    call = Call(
+        windows=case.inputs["window"],
+        horizon=oracle.direct_horizon,
+        time_seconds=case.inputs.get("time_seconds"),
+        series=[ids[number] for number in case.inputs["series"][:, 0]] if oracle.ids else None,
+    )
+    expected = Expected(case.outputs["next"], None, None, case.outputs.get("unit", np.ones((len(call.windows), 1))))
+    oracle.assert_right(await running.predict(name, call.windows, **call.options), expected)
 
 
 @pytest.mark.parametrize("raw", [True, False])
@@ -43,10 +50,8 @@ async def test_a_horizon_slides(
     running: Running, oracles: dict[str, Oracle], generator: np.random.Generator, name: str, horizon: int
 ) -> None:
     oracle = oracles[name]
-    windows = oracle.random_windows(generator, 6)
-    future = oracle.random_future(generator, 6, horizon)
-    found = await running.predict(name, windows, horizon=horizon, future=future)
-    oracle.assert_right(found, oracle.predict(windows, horizon, future))
+    call = oracle.random_call(generator, 6, horizon)
+    oracle.assert_right(await running.predict(name, call.windows, **call.options), oracle.expect(call))
 
 
 async def test_covariates_to_come_matter(running: Running, covariates: Oracle, generator: np.random.Generator) -> None:

@@ -151,7 +151,7 @@ async def test_no_such_model(running: Running, rpc: str) -> None:
     before = running.requests(rpc, "NOT_FOUND", "_unknown")
     refused = await refusal(ask_for(running, rpc, "nobody", ""))
     assert refused.code == NOT_FOUND
-    assert refused.details == "model is 'nobody'; the repository has: covariates, demo, last"
+    assert refused.details == "model is 'nobody'; the repository has: covariates, demand, demo, last, windowed"
     assert running.requests(rpc, "NOT_FOUND", "_unknown") == before + 1
     assert running.requests(rpc, "NOT_FOUND", "nobody") == 0, "callers must not grow the metrics page"
 

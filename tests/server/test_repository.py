@@ -30,9 +30,9 @@ def own_models(models: Path, tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def publish_version(models: Path, version: int, files: dict[str, bytes] | None = None) -> Path:
+def publish_version(models: Path, version: int, files: dict[str, bytes] | None = None, name: str = "demo") -> Path:
     """Version 1 again under another number, some files exchanged, sealed with the digests they have."""
-    first = Artifact(models / "demo" / "1")
+    first = Artifact(models / name / "1")
     contents = {name: first.read(name) for name in first.manifest.files} | (files or {})
     return folder.publish(models, msgspec.structs.replace(first.manifest, version=version), contents)
 
@@ -91,8 +91,8 @@ async def test_a_damaged_file_is_named(
         await expect_first_serves(running, demo, f"{name}: ")
 
 
-def spoiled_golden(models: Path, tensor: str, off_by: float) -> bytes:
-    with np.load(io.BytesIO((models / "demo" / "1" / GOLDEN).read_bytes())) as archive:
+def spoiled_golden(models: Path, tensor: str, off_by: float, name: str = "demo") -> bytes:
+    with np.load(io.BytesIO((models / name / "1" / GOLDEN).read_bytes())) as archive:
         arrays = dict(archive)
     arrays[tensor][40] += off_by
     buffer = io.BytesIO()
@@ -109,6 +109,27 @@ async def test_a_wrong_golden_with_the_right_digest_fails_the_gate(own_models: P
         await expect_first_serves(
             running, demo, f"golden.npz: {graph} graph ({graph}.onnx), output '{output}', batch 64"
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("demand", "window/next"),
+        ("demand", "window/lower"),
+        ("demand", "window/unit"),
+        ("demand", "step/upper"),
+        ("windowed", "window/upper"),
+    ],
+)
+async def test_every_output_is_replayed(models: Path, tmp_path: Path, name: str, tensor: str) -> None:
+    """Intervals and units as well, each row in its own unit."""
+    shutil.copytree(models / name, tmp_path / "models" / name)
+    publish_version(tmp_path / "models", 2, {GOLDEN: spoiled_golden(models, tensor, 0.1, name)}, name)
+    graph, _, output = tensor.partition("/")
+    async with serving(tmp_path / "models") as running:
+        versions = running.server.repository.model(name).versions
+        assert [version.state for version in versions] == [State.FAILED, State.SERVING]
+        assert f"golden.npz: {graph} graph ({graph}.onnx), output '{output}', batch 64" in versions[0].reason
 
 
 async def test_a_golden_within_the_limit_passes(own_models: Path) -> None:

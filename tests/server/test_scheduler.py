@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.typing import NDArray
 
-from server.scheduler import Batch, Entry, Scheduler
+from server.entry import Entry
+from server.scheduler import Batch, Scheduler
 
 WINDOW = 3
 
@@ -128,7 +129,7 @@ class Queue(RuleBasedStateMachine):
             if entry.closed:
                 continue
             step = entry.step
-            entry.accept(piece.start, piece.stop, following(piece.windows()))
+            entry.accept(piece.start, piece.stop, following(entry.windows(piece.start, piece.stop)))
             if entry.finished:
                 assert entry not in self.answered, "answered twice"
                 self.answered.add(entry)

@@ -175,3 +175,9 @@ def test_what_the_graph_gives_directly_needs_no_future() -> None:
     assert check_future("future", None, direct, 2, 3) is None
     with pytest.raises(InvalidRequest, match="missing"):
         check_future("future", None, direct, 2, 4)
+
+
+def test_the_limit_of_future_is_the_models_own() -> None:
+    direct = msgspec.structs.replace(THREE, direct_horizon=3)
+    with pytest.raises(InvalidRequest, match="only with covariates and a horizon above 3"):
+        check_future("future", zeros(2, 2, 2), direct, 2, 3)

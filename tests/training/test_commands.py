@@ -13,7 +13,7 @@ import torch
 
 from tests.training.conftest import FitCommand
 from training.__main__ import main
-from training.backtest import Backtest
+from training.backtest import Report
 from training.fit import Fit
 from training.run import load_run
 
@@ -45,7 +45,7 @@ def test_a_killed_fit_resumes_to_the_weights_of_one_that_was_left_alone(
     fit_command(*LONG, "--resume", out=out)
     assert (out / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
     assert lines(out) == lines(whole)
-    assert msgspec.json.decode((out / "backtest.json").read_bytes()) == load_run(whole).backtest
+    assert msgspec.json.decode((out / "report.json").read_bytes()) == load_run(whole).backtest
 
 
 class Killed(BaseException):
@@ -184,16 +184,16 @@ def test_backtest_repeats_the_fits_own(
 ) -> None:
     options = ["backtest", "--run", str(waves_run), "--data", str(waves), "--quiet"]
     assert main([*options, "--out", str(tmp_path)]) == 0
-    assert msgspec.json.decode((tmp_path / "backtest.json").read_bytes()) == load_run(waves_run).backtest
-    assert (tmp_path / "backtest.png").exists()
+    assert msgspec.json.decode((tmp_path / "report.json").read_bytes()) == load_run(waves_run).backtest
+    assert (tmp_path / "report.png").exists()
     assert "last value" in capsys.readouterr().out
 
 
 def test_backtest_can_score_every_row(waves: Path, waves_run: Path, tmp_path: Path) -> None:
     options = ["backtest", "--run", str(waves_run), "--data", str(waves), "--quiet", "--all-rows"]
     assert main([*options, "--out", str(tmp_path)]) == 0
-    result = msgspec.json.decode((tmp_path / "backtest.json").read_bytes(), type=Backtest)
-    assert result.protocol.num_targets == 300 - 5 - 2  # Neither the gap nor the row behind it is a target.
+    result = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report)
+    assert result.protocol.num_origins_given == 300 - 5 - 2  # Neither the gap nor the row behind it is a target.
 
 
 def test_backtest_names_what_the_file_lacks(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.backtest import Backtest
+from training.backtest import Report
 from training.config import RunConfig
 from training.fit import EpochMetrics
 from training.run import FILES, RunError, load_run
@@ -44,11 +44,11 @@ def test_a_run_comes_back_as_it_was_fitted(finished_run: Path) -> None:
 
 def test_config_and_backtest_keep_what_they_were_made_from(finished_run: Path) -> None:
     config = msgspec.json.decode((finished_run / "config.json").read_bytes(), type=RunConfig)
-    backtest = msgspec.json.decode((finished_run / "backtest.json").read_bytes(), type=Backtest)
+    backtest = msgspec.json.decode((finished_run / "report.json").read_bytes(), type=Report)
     assert config.provenance.num_rows == 1000
     assert config.library_versions["torch"] == torch.__version__
-    assert backtest.protocol.num_targets == 200
-    assert [row.name for row in backtest.rows] == ["lstm", "last value", "AR(5)"]
+    assert backtest.protocol.num_origins == 200
+    assert [row.name for row in backtest.rows] == ["lstm", "last value", "AR(5)", "AR(48)"]
 
 
 def test_metrics_are_a_line_for_each_epoch(finished_run: Path) -> None:
@@ -56,7 +56,7 @@ def test_metrics_are_a_line_for_each_epoch(finished_run: Path) -> None:
     assert [msgspec.json.decode(line, type=EpochMetrics).epoch for line in lines] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "samples.npz", "backtest.json"])
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "samples.npz", "report.json"])
 def test_a_missing_file_is_named(run_copy: Path, name: str) -> None:
     (run_copy / name).unlink()
     with pytest.raises(RunError, match=rf"{name} cannot be read \(No such file"):
@@ -64,7 +64,7 @@ def test_a_missing_file_is_named(run_copy: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not what it should be", b"\xff\xfe\x00"])
-@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "samples.npz", "backtest.json"])
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "samples.npz", "report.json"])
 def test_a_broken_file_is_named(run_copy: Path, name: str, content: bytes) -> None:
     (run_copy / name).write_bytes(content)
     with pytest.raises(RunError, match=rf"{name} is broken") as caught:

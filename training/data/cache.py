@@ -10,12 +10,13 @@ import os
 import shutil
 import tempfile
 import weakref
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from training.data.rows import FloatArray, Gathered, Rows
+from training.data.rows import FloatArray, Gathered, Rows, stretches
 from training.errors import DataError
 
 # Rows turned into records at a time.
@@ -44,7 +45,7 @@ class TemporaryRecords:
 
     def write(self, place: int, records_L: NDArray[Any]) -> None:
         """Put records at `place` and behind. Raises DataError where the disk is full."""
-        rest = memoryview(np.ascontiguousarray(records_L).view(np.uint8).data)
+        rest = _bytes_of(np.ascontiguousarray(records_L))
         position = place * self.record.itemsize
         try:
             while rest:
@@ -55,19 +56,36 @@ class TemporaryRecords:
                 f"the rows cannot be kept in {tempfile.gettempdir()}: {error.strerror}; TMPDIR names another folder"
             ) from error
 
-    def read(self, places_B: NDArray[np.int64], length: int) -> NDArray[Any]:
+    def read(self, place: int, length: int) -> NDArray[Any]:
+        """The `length` records that begin at `place`, [L]."""
+        records_L = np.empty(length, dtype=self.record)
+        self._fill(self.file.fileno(), _bytes_of(records_L), place * self.record.itemsize)
+        return records_L
+
+    def read_each(self, places_B: NDArray[np.int64], length: int) -> NDArray[Any]:
         """The `length` records that begin at each of `places`, [B, L]."""
         records_BL = np.empty((len(places_B), length), dtype=self.record)
-        into = memoryview(records_BL.reshape(-1).view(np.uint8).data)
-        descriptor, size = self.file.fileno(), length * self.record.itemsize
+        into, size, descriptor = _bytes_of(records_BL), length * self.record.itemsize, self.file.fileno()
         for number, position in enumerate((places_B * self.record.itemsize).tolist()):
-            if os.preadv(descriptor, [into[number * size : (number + 1) * size]], position) != size:
-                raise DataError(f"a temporary file in {tempfile.gettempdir()} is shorter than was written to it")
+            self._fill(descriptor, into[number * size : (number + 1) * size], position)
         return records_BL
+
+    @staticmethod
+    def _fill(descriptor: int, into: memoryview, position: int) -> None:
+        """Read until `into` is full: the system gives at most 2 GiB at once."""
+        while into:
+            num_bytes = os.preadv(descriptor, (into,), position)
+            if not num_bytes:
+                raise DataError(f"a temporary file in {tempfile.gettempdir()} is shorter than what was written to it")
+            into, position = into[num_bytes:], position + num_bytes
 
     def close(self) -> None:
         """Give the disk space back."""
         self._finalizer()
+
+
+def _bytes_of(records: NDArray[Any]) -> memoryview:
+    return memoryview(records.reshape(-1).view(np.uint8).data)
 
 
 class FileRows(Rows):
@@ -109,18 +127,34 @@ class FileRows(Rows):
     def gather(
         self, starts_B: NDArray[np.int64], length: int, dtype: DTypeLike | None = None, *, times: bool = True
     ) -> Gathered:
-        """One read for each stretch."""
+        """One read for each stretch, or for all those that begin one behind the other."""
         shape = (len(starts_B), length)
         values_BLF: FloatArray = np.empty((*shape, len(self.largest)), dtype=self.dtype if dtype is None else dtype)
         times_BL = np.empty(shape, dtype=np.int64) if times and self._has_times else None
-        step = max(1, ROWS_AT_ONCE // length)
-        for start in range(0, len(starts_B), step):
-            some = slice(start, start + step)
-            records_BL = self._records.read(starts_B[some], length)
-            values_BLF[some] = records_BL["values"]
-            if times_BL is not None:
-                times_BL[some] = records_BL["time_seconds"]
+        edges = [0, *(np.flatnonzero(np.diff(starts_B) != 1) + 1).tolist(), len(starts_B)]
+        if 2 * len(edges) > len(starts_B):
+            step = max(1, ROWS_AT_ONCE // length)
+            edges = [*range(0, len(starts_B), step), len(starts_B)]
+            read = self._apart
+        else:
+            read = self._in_a_row
+        for start, stop in pairwise(edges):
+            values, seconds = read(starts_B[start:stop], length)
+            values_BLF[start:stop] = values.reshape(stop - start, length, -1)
+            if times_BL is not None and seconds is not None:
+                times_BL[start:stop] = seconds
         return Gathered(values_BLF, times_BL)
+
+    def _apart(self, starts_B: NDArray[np.int64], length: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        records_BL = self._records.read_each(starts_B, length)
+        return records_BL["values"], records_BL["time_seconds"] if self._has_times else None
+
+    def _in_a_row(self, starts_B: NDArray[np.int64], length: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        records_L = self._records.read(int(starts_B[0]), len(starts_B) - 1 + length)
+        values_BX = stretches(np.ascontiguousarray(records_L["values"]), length)
+        if not self._has_times:
+            return values_BX, None
+        return values_BX, stretches(np.ascontiguousarray(records_L["time_seconds"]), length)
 
     def close(self) -> None:
         """Give the disk space back."""

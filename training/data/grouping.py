@@ -9,22 +9,16 @@ Shapes: L rows of a block or a series, F features.
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from training.data.progress import Progress
 from training.data.series import Times
 from training.data.table import Columns, Table, times_of, values_of
 from training.errors import DataError
-
-
-class Progress(Protocol):
-    """Told now and then what is being done and how many of how many rows of it are."""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Show it."""
 
 
 class Block(NamedTuple):
@@ -148,18 +142,22 @@ def consecutive(blocks: Iterable[Block], names: Names) -> Iterator[RawSeries]:
     pieces: list[Block] = []
     for block in blocks:
         for start, stop in cuts(block.codes):
-            piece = block.part(start, stop)
-            if pieces and pieces[0].codes[0] != piece.codes[0]:
+            if pieces and pieces[0].codes[0] != block.codes[start]:
                 yield _raw(pieces, names)
                 pieces = []
-            pieces.append(piece)
+            pieces.append(block.part(start, stop))
     if pieces:
         yield _raw(pieces, names)
 
 
 def _raw(pieces: list[Block], names: Names) -> RawSeries:
-    whole = joined(pieces)
-    return RawSeries((names.ids or [""])[int(whole.codes[0])], whole.values, whole.rows, whole.times)
+    times = [piece.times for piece in pieces if piece.times is not None]
+    return RawSeries(
+        id=(names.ids or [""])[int(pieces[0].codes[0])],
+        values=np.concatenate([piece.values for piece in pieces]),
+        rows=np.arange(pieces[0].rows[0], pieces[-1].rows[-1] + 1),
+        times=np.concatenate(times) if times else None,
+    )
 
 
 def cuts(codes_L: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

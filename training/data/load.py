@@ -12,13 +12,13 @@ from training.data.counting import BUILT_IN
 from training.data.grouping import (
     Census,
     Names,
-    Progress,
     RawSeries,
     consecutive,
     grouped_in_memory,
     read_blocks,
     take_census,
 )
+from training.data.progress import Progress, silent
 from training.data.provenance import Tally
 from training.data.series import Dataset, Packer
 from training.data.spill import spill_record, spilled
@@ -84,7 +84,7 @@ def load(
     ids = []
     packer = Packer(_file_rows(table, columns) if is_large else None)
     try:
-        for raw in _raw_series(table, columns, progress or _silent, is_large=is_large):
+        for raw in _raw_series(table, columns, progress or silent, is_large=is_large):
             series, report = clean(raw, rules)
             tally.add(report)
             if report.num_rows:
@@ -134,7 +134,3 @@ def _check_disk(table: Table, columns: Columns, census: Census) -> None:
     if not census.is_consecutive:
         bytes_per_row += spill_record(num_features, None if columns.time is None else float).itemsize
     check_disk(str(table.path), (table.num_rows or 0) * bytes_per_row)
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""

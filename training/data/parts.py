@@ -53,7 +53,7 @@ def coverage_lines(dataset: Dataset, parts: Parts) -> tuple[str, ...]:
     if not dataset.series_ids:
         return ()
     lines = []
-    used_S = parts.fit.has_series_windows
+    used_S = parts.fit.windows_per_series > 0
     left_out = [dataset.series_ids[s] for s in np.flatnonzero(~used_S)]
     if left_out:
         lines.append(
@@ -61,7 +61,7 @@ def coverage_lines(dataset: Dataset, parts: Parts) -> tuple[str, ...]:
             f"out: {listed(left_out)}"
         )
     for name, windows in (("validation", parts.validation), ("test", parts.test)):
-        absent = [dataset.series_ids[s] for s in np.flatnonzero(used_S & ~windows.has_series_windows)]
+        absent = [dataset.series_ids[s] for s in np.flatnonzero(used_S & (windows.windows_per_series == 0))]
         if absent:
             lines.append(f"{len(absent)} of {num_series} series have no window in the {name} part: {listed(absent)}")
     return tuple(lines)

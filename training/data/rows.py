@@ -93,14 +93,16 @@ class MemoryRows(Rows):
         return Gathered(values_BLF, self._view("time", length)[starts_B] if times and self.has_times else None)
 
     def _view(self, name: str, length: int) -> NDArray[Any]:
-        """A view of an array whose item i is rows i to i + length, one number behind the other.
-
-        Picking items of it copies whole stretches; an index for every row of every stretch would be as large again.
-        """
         key = (name, length)
         if key not in self._stretches:
-            rows = self._arrays[name]
-            shape = (max(0, len(rows) - length + 1), length * math.prod(rows.shape[1:]))
-            strides = (rows.strides[0], rows.itemsize)
-            self._stretches[key] = np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
+            self._stretches[key] = stretches(self._arrays[name], length)
         return self._stretches[key]
+
+
+def stretches(rows: NDArray[Any], length: int) -> NDArray[Any]:
+    """A view of contiguous rows whose item i is rows i to i + length, one number behind the other.
+
+    Picking items of it copies whole stretches; an index for every row of every stretch would be as large again.
+    """
+    shape = (max(0, len(rows) - length + 1), length * math.prod(rows.shape[1:]))
+    return np.lib.stride_tricks.as_strided(rows, shape, (rows.strides[0], rows.itemsize), writeable=False)

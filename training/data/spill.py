@@ -29,7 +29,7 @@ def spilled(blocks: Iterable[Block], census: Census) -> Iterator[RawSeries]:
     with closing(_written(blocks, starts_S1[:-1].copy())) as records:
         has_times = "times" in (records.record.names or ())
         for code, one in enumerate(census.ids):
-            found_L = records.read(starts_S1[code : code + 1], int(census.counts[code]))[0]
+            found_L = records.read(int(starts_S1[code]), int(census.counts[code]))
             yield RawSeries(one, found_L["values"], found_L["rows"], found_L["times"] if has_times else None)
 
 

@@ -30,7 +30,8 @@ def positions(times_L: Times, rows_L: NDArray[np.int64], label: str, *, is_even:
     if not is_even or len(times_L) < 2:
         return np.arange(len(times_L))
     steps = np.diff(_clock(times_L))
-    usual = np.quantile(steps, 0.5, method="lower")
+    middle = (len(steps) - 1) // 2
+    usual = np.partition(steps, middle)[middle]
     counts = np.rint(steps / usual)
     uneven = np.flatnonzero((counts < 1) | (np.abs(steps - counts * usual) > TOLERATED_JITTER * usual))
     if len(uneven):
@@ -66,7 +67,10 @@ def spread(times_L: Times, positions_L: NDArray[np.int64]) -> Times:
     after = np.minimum(before + 1, len(times_L) - 1)
     span = np.maximum(positions_L[after] - positions_L[before], 1)
     step = times_L[after] - times_L[before]
-    spread_times: Times = times_L[before] + step * (places - positions_L[before]) // span
+    # Whole parts first: a step of years in nanoseconds times thousands of places would not fit 64 bits.
+    share = step // span
+    places_in = places - positions_L[before]
+    spread_times: Times = times_L[before] + share * places_in + (step - share * span) * places_in // span
     return spread_times
 
 

@@ -96,7 +96,7 @@ class WindowSet:
             windows=values_BLF[:, : self.window],
             targets=values_BLF[:, self.window :, 0],
             time_seconds=None if times_BL is None else times_BL[:, : self.window],
-            series=None if self._series_numbers is None else self._series_numbers[self._series_of(places_B)][:, None],
+            series=None if self._series_numbers is None else self._series_numbers[self.series_of(places_B)][:, None],
         )
 
     def batches(self, size: int, dtype: DTypeLike | None = None) -> Iterator[WindowBatch]:
@@ -118,15 +118,29 @@ class WindowSet:
         return values
 
     @property
-    def has_series_windows(self) -> NDArray[np.bool_]:
-        """Whether each series of the dataset has a window in this set, [S]."""
-        has_window_S = np.zeros(len(self._series_starts) - 1, dtype=np.bool_)
-        has_window_S[self._series_of(self.runs.starts)] = True
-        return has_window_S
+    def windows_per_series(self) -> NDArray[np.int64]:
+        """How many windows each series of the dataset has in this set, [S]."""
+        counts_S = np.zeros(len(self._series_starts) - 1, dtype=np.int64)
+        np.add.at(counts_S, self.series_of(self.runs.starts), self.runs.stops - self.runs.starts)
+        return counts_S
+
+    @property
+    def series_starts(self) -> Places:
+        """The place of each series' first row, [S + 1]; the last is behind the last series."""
+        return self._series_starts
+
+    @property
+    def series_numbers(self) -> Places | None:
+        """The number of each series in the table, [S], or None."""
+        return self._series_numbers
+
+    def series_of(self, places: Places) -> Places:
+        """Which series, from 0, each place is in."""
+        return np.searchsorted(self._series_starts, places, side="right") - 1
 
     def each_series(self) -> Iterator[tuple[int, "WindowSet"]]:
         """For every series that has a window here: its place in the dataset and its own windows."""
-        series_K = self._series_of(self.runs.starts)
+        series_K = self.series_of(self.runs.starts)
         firsts = np.flatnonzero(np.diff(series_K, prepend=-1))
         for first, last in zip(firsts, [*firsts[1:], len(series_K)], strict=True):
             yield (
@@ -140,10 +154,6 @@ class WindowSet:
                     series_numbers=self._series_numbers,
                 ),
             )
-
-    def _series_of(self, places: Places) -> Places:
-        """Which series, from 0, each place is in."""
-        return np.searchsorted(self._series_starts, places, side="right") - 1
 
 
 class Parts(NamedTuple):

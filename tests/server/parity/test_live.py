@@ -76,10 +76,10 @@ async def test_every_model_matches_its_reference(models: Path, oracles: dict[str
     async with watched(models) as running:
         for name, oracle in oracles.items():
             for num_windows, horizon in ((1, 1), (7, 3), (600, 2)):
-                windows = oracle.random_windows(generator, num_windows)
-                future = oracle.random_future(generator, num_windows, horizon)
-                await running.predict(name, windows, horizon=horizon, future=future)
-            expected = 1 + 3 + 4 + (name == "demo")
+                call = oracle.random_call(generator, num_windows, horizon)
+                await running.predict(name, call.windows, **call.options)
+            num_runs = {1: 1 + 3 + 4, 2: 1 + 2 + 2, 3: 1 + 1 + 2}[oracle.direct_horizon]
+            expected = num_runs + (name == "demo")
             await eventually(
                 lambda name=name, expected=expected: checks(running, "match", name) == expected,  # type: ignore[misc]
                 f"{expected} matches of {name}",
@@ -105,6 +105,23 @@ async def test_a_graph_altered_after_load_is_noticed(models: Path, demo: Oracle)
         labels = {"model": "demo", "version": "1"}
         assert running.sample("nextvalue_parity_abs_error_sum", **labels) >= 0.9
         assert await running.health_status() == "SERVING", "a mismatch is reported, not acted upon"
+
+
+@pytest.mark.parametrize(("name", "output"), [("demand", "upper"), ("windowed", "lower"), ("demand", "next")])
+async def test_any_output_altered_after_load_is_noticed(
+    models: Path, oracles: dict[str, Oracle], name: str, output: str
+) -> None:
+    """Though nobody asked for intervals."""
+    call = oracles[name].random_call(np.random.default_rng(5), 2)
+    async with watched(models) as running:
+        await running.predict(name, call.windows, **call.options)
+        await eventually(lambda: checks(running, "match", name) == 1, "a match")
+        engine = running.engine(name)
+        engine.sessions["window"] = ShiftedSession(engine.sessions["window"], output)
+        await running.predict(name, call.windows, **call.options)
+        await eventually(lambda: checks(running, "mismatch", name) == 1, "a mismatch")
+        assert checks(running, "match", name) == 1
+        assert checks(running, "dropped", name) == 0
 
 
 @pytest.mark.slow

@@ -53,10 +53,13 @@ class Bench:
 
     def offer(self, windows: NDArray[np.float32], *, off_by: float = 0.0) -> None:
         served = self.oracle.next(windows).astype(np.float32) + np.float32(off_by)
-        self.monitor.offer(self.manifest, windows, served)
+        self.offer_served(windows, served)
+
+    def offer_served(self, windows: NDArray[np.float32], served: NDArray[np.float32]) -> None:
+        self.monitor.offer(self.manifest, {"window": windows}, {"next": served})
 
     def count(self, result: str) -> float:
-        labels = {"model": "demo", "version": "1", "result": result}
+        labels = {"model": self.manifest.name, "version": "1", "result": result}
         return self.registry.get_sample_value("nextvalue_parity_checks_total", labels) or 0.0
 
     def abs_error(self, suffix: str) -> float:
@@ -111,7 +114,7 @@ def test_one_bad_window_among_many_is_a_mismatch(demo: Oracle, generator: np.ran
         windows = demo.random_windows(generator, 100)
         served = demo.next(windows).astype(np.float32)
         served[57] += 1
-        b.monitor.offer(b.manifest, windows, served)
+        b.offer_served(windows, served)
         b.await_count("mismatch", 1)
 
 
@@ -197,9 +200,9 @@ def test_extreme_windows_are_left_out(demo: Oracle, generator: np.random.Generat
         windows = demo.random_windows(generator, 1000)
         served = demo.next(windows).astype(np.float32)
         windows[row], served[row] = 3e38, np.inf
-        b.monitor.offer(b.manifest, windows, served)
+        b.offer_served(windows, served)
         b.await_count("match", 1)
-        b.monitor.offer(b.manifest, windows[row : row + 1], served[row : row + 1])
+        b.offer_served(windows[row : row + 1], served[row : row + 1])
         assert (b.count("match"), b.count("mismatch"), b.count("dropped")) == (1, 0, 0)
 
 
@@ -266,7 +269,7 @@ def test_a_first_hello_that_fails_is_not_the_end(demo: Oracle, generator: np.ran
     try:
         link.call = answering  # type: ignore[method-assign]
         windows = demo.random_windows(generator, 1)
-        monitor.offer(demo.manifest, windows, demo.next(windows).astype(np.float32))
+        monitor.offer(demo.manifest, {"window": windows}, {"next": demo.next(windows).astype(np.float32)})
         labels = {"model": "demo", "version": "1", "result": "match"}
         eventually_sync(lambda: registry.get_sample_value("nextvalue_parity_checks_total", labels) == 1, "a match")
     finally:

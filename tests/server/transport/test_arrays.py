@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from nextvalue.v1.nextvalue_pb2 import FloatArray
+from nextvalue.v1.nextvalue_pb2 import FloatArray, IntArray
 from server.errors import InvalidRequest
 from server.transport.arrays import MAX_ELEMENTS, from_message, to_message, to_raw
 
@@ -37,6 +37,26 @@ def test_whatever_is_sent(shape: list[int], values: list[float], raw: bytes) -> 
     assert array.dtype == np.float32
     sent = np.frombuffer(raw, "<f4") if raw else np.array(values, np.float32)
     np.testing.assert_array_equal(array.ravel(), sent)
+
+
+@given(
+    shape=st.lists(EXTENTS, max_size=10),
+    values=st.lists(INT64, max_size=20),
+    raw=st.binary(max_size=100),
+)
+def test_whatever_integers_are_sent(shape: list[int], values: list[int], raw: bytes) -> None:
+    """An array of that shape with those elements, or InvalidRequest; nothing else."""
+    message = IntArray(shape=shape, values=values, raw_values=raw)
+    num_sent = len(raw) / 8 if raw else len(values)
+    plausible = 1 <= len(shape) <= 8 and min(shape) >= 0 and math.prod(extent or 1 for extent in shape) <= MAX_ELEMENTS
+    if not plausible or math.prod(shape) != num_sent or (raw and values):
+        with pytest.raises(InvalidRequest, match=r"^times"):
+            from_message("times", message)
+        return
+    array = from_message("times", message)
+    assert list(array.shape) == shape
+    assert array.dtype == np.int64
+    assert array.ravel().tolist() == (np.frombuffer(raw, "<i8").tolist() if raw else values)
 
 
 @given(array=arrays.arrays(np.float32, arrays.array_shapes(max_dims=3, max_side=5)), raw=st.booleans())

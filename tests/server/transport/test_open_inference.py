@@ -1,42 +1,62 @@
 """Reading a ModelInferRequest: named arrays, or InvalidRequest naming the field."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from server.errors import InvalidRequest
 from server.pb import open_inference_pb2 as pb
-from server.transport.open_inference import _horizon, _inputs
+from server.transport.infer_tensors import read_inputs
+from server.transport.open_inference import _horizon
 
 WINDOWS = np.arange(10, dtype=np.float32).reshape(2, 5, 1)
 FUTURE = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+INTEGERS = {
+    "time_seconds": np.array([[-(2**63), -1, 0, 127, 128], [16383, 16384, 2**35, 2**62, 2**63 - 1]]),
+    "series": np.array([[-1], [3]]),
+}
 
 
 def request(*names: str, raw: bool) -> pb.ModelInferRequest:
     """A good request with the inputs named."""
     made = pb.ModelInferRequest(model_name="m")
     for name in names:
-        array = WINDOWS if name == "window" else FUTURE
-        tensor = made.inputs.add(name=name, datatype="FP32", shape=array.shape)
+        array: NDArray[Any] = INTEGERS.get(name, WINDOWS if name == "window" else FUTURE)
+        tensor = made.inputs.add(name=name, datatype="INT64" if name in INTEGERS else "FP32", shape=array.shape)
         if raw:
             made.raw_input_contents.append(array.tobytes())
+        elif name in INTEGERS:
+            tensor.contents.int64_contents.extend(array.ravel().tolist())
         else:
             tensor.contents.fp32_contents.extend(array.ravel().tolist())
     return made
 
 
 @pytest.mark.parametrize("raw", [True, False])
-@pytest.mark.parametrize("names", [("window",), ("window", "future"), ("future", "window")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("window",),
+        ("window", "future"),
+        ("future", "window"),
+        ("window", "time_seconds", "series"),
+        ("series", "future", "window", "time_seconds"),
+    ],
+)
 def test_good_inputs(names: tuple[str, ...], raw: bool) -> None:
     """In any order, each with its own data."""
-    read = _inputs(request(*names, raw=raw))
+    read = read_inputs(request(*names, raw=raw))
     assert set(read) == set(names)
     np.testing.assert_array_equal(read["window"], WINDOWS)
     if "future" in names:
         np.testing.assert_array_equal(read["future"], FUTURE)
+    for name in set(names) & set(INTEGERS):
+        np.testing.assert_array_equal(read[name], INTEGERS[name], strict=True)
 
 
 def both_spellings(bad: pb.ModelInferRequest) -> None:
@@ -95,7 +115,7 @@ def no_window(bad: pb.ModelInferRequest) -> None:
         (both_spellings, "inputs[window].contents is filled"),
         (raw_for_one_of_two, "raw_input_contents is 1 entries; there are 2 inputs; all are raw or none is"),
         (set_name, "inputs[1].name is 'windows'; expected 'window'"),
-        (twice, "inputs[1].name is 'window'; expected 'window' (and 'future') once"),
+        (twice, "inputs[1].name is 'window'; expected 'window' (and 'future', 'time_seconds', 'series') once"),
         (set_datatype, "inputs[window].datatype is 'FP64'; it must be 'FP32'"),
         (no_datatype, "inputs[window].datatype is ''"),
         (short, "raw_input_contents[0] is 39 bytes; shape [2, 5, 1] of FP32 has 40 bytes"),
@@ -110,7 +130,7 @@ def test_bad_raw_inputs(spoil: Callable[[pb.ModelInferRequest], None], said: str
     bad = request("window", "future", raw=True)
     spoil(bad)
     with pytest.raises(InvalidRequest) as caught:
-        _inputs(bad)
+        read_inputs(bad)
     assert said in str(caught.value)
 
 
@@ -122,19 +142,44 @@ def test_typed_contents_of_another_type(field: str) -> None:
     bad.inputs[0].contents.Clear()
     getattr(bad.inputs[0].contents, field).extend(elements)
     with pytest.raises(InvalidRequest, match=rf"inputs\[window\].contents.{field} is filled"):
-        _inputs(bad)
+        read_inputs(bad)
+
+
+@pytest.mark.parametrize("field", ["fp32_contents", "int_contents", "uint64_contents"])
+def test_typed_integers_of_another_type(field: str) -> None:
+    bad = request("window", "series", raw=False)
+    bad.inputs[1].contents.Clear()
+    getattr(bad.inputs[1].contents, field).extend([0, 1])
+    with pytest.raises(
+        InvalidRequest, match=rf"inputs\[series\].contents.{field} is filled; INT64 is in int64_contents"
+    ):
+        read_inputs(bad)
+
+
+def test_typed_integers_of_another_number() -> None:
+    bad = request("window", "series", raw=False)
+    bad.inputs[1].contents.int64_contents.append(1)
+    with pytest.raises(InvalidRequest, match=r"series\].contents.int64_contents is 3 values; shape \[2, 1\] has 2"):
+        read_inputs(bad)
+
+
+def test_raw_integers_have_8_bytes_each() -> None:
+    bad = request("window", "series", raw=True)
+    bad.raw_input_contents[1] = b"1234" * 2
+    with pytest.raises(InvalidRequest, match=r"contents\[1\] is 8 bytes; shape \[2, 1\] of INT64 has 16 bytes"):
+        read_inputs(bad)
 
 
 def test_typed_contents_of_two_types() -> None:
     bad = request("window", raw=False)
     bad.inputs[0].contents.fp64_contents.extend([1.0])
     with pytest.raises(InvalidRequest, match=r"inputs\[window\].contents.fp64_contents is filled"):
-        _inputs(bad)
+        read_inputs(bad)
 
 
 def test_no_inputs() -> None:
     with pytest.raises(InvalidRequest, match="'window' is required"):
-        _inputs(pb.ModelInferRequest(model_name="m"))
+        read_inputs(pb.ModelInferRequest(model_name="m"))
 
 
 CONTENTS = st.builds(
@@ -144,8 +189,8 @@ CONTENTS = st.builds(
 )
 TENSORS = st.builds(
     pb.ModelInferRequest.InferInputTensor,
-    name=st.sampled_from(["window", "future", "", "next"]),
-    datatype=st.sampled_from(["FP32", "FP32", "FP64", ""]),
+    name=st.sampled_from(["window", "future", "time_seconds", "", "next"]),
+    datatype=st.sampled_from(["FP32", "FP32", "INT64", "FP64", ""]),
     shape=st.lists(st.integers(0, 3) | st.integers(-(2**63), 2**63 - 1), max_size=4),
     contents=st.none() | CONTENTS,
 )
@@ -156,7 +201,7 @@ def test_whatever_is_sent(tensors: list[pb.ModelInferRequest.InferInputTensor], 
     """Arrays of the shapes sent, or InvalidRequest; nothing else."""
     sent = pb.ModelInferRequest(inputs=tensors, raw_input_contents=raw)
     try:
-        read = _inputs(sent)
+        read = read_inputs(sent)
     except InvalidRequest:
         return
     assert "window" in read
@@ -174,6 +219,7 @@ def test_a_horizon_is_an_integer(kind: str) -> None:
 
 def test_no_horizon_is_one() -> None:
     assert _horizon(pb.ModelInferRequest().parameters) == 1
+    assert _horizon(pb.ModelInferRequest().parameters, 3) == 3
 
 
 @pytest.mark.parametrize(

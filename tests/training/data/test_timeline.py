@@ -56,3 +56,17 @@ def test_missing_rows_get_the_times_between() -> None:
         spread(times, np.array([0, 1, 4])).tolist()
         == dates("2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05").tolist()
     )
+
+
+def test_a_gap_of_a_month_of_seconds_in_nanoseconds_stays_exact() -> None:
+    """2.6 million places of a step of 2.6e15: their product is beyond 64 bits."""
+    num_seconds = 30 * 86400
+    times = np.array([0, 10**9, (num_seconds + 1) * 10**9]).astype("datetime64[ns]")
+    found = spread(times, np.array([0, 1, num_seconds + 1]))
+    assert (np.diff(found) == np.timedelta64(1, "s")).all()
+    assert found[-1] == times[-1]
+
+
+def test_missing_places_divide_a_step_that_they_do_not_fit() -> None:
+    found = spread(np.array([0, 10]).astype("datetime64[s]"), np.array([0, 3]))
+    assert found.astype(np.int64).tolist() == [0, 3, 6, 10]

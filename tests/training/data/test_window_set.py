@@ -158,6 +158,7 @@ def test_batches_in_order_are_all_windows_once(size: int) -> None:
 def test_a_series_own_windows_can_be_had_alone() -> None:
     found = parts_of().fit
     alone = dict(found.each_series())
+    assert found.windows_per_series.tolist() == [len(own) for own in alone.values()]
     assert list(alone) == [0, 1]
     assert sum(map(len, alone.values())) == len(found)
     for s, own in alone.items():

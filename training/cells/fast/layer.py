@@ -1,11 +1,14 @@
-"""One layer over a whole sequence: the passes of tape.py as one differentiable operation."""
+"""One layer over a whole sequence: the two passes of a tape as one differentiable operation.
+
+Shapes: T steps, B batch, F input features, H hidden.
+"""
 
 from collections.abc import Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.cells import Cell, GRUCell, GRUResetAfterCell, GRUState, LSTMCell, LSTMState, RNNCell, RNNState, State
 from training.cells.fast.gru import GRUTape
@@ -21,39 +24,50 @@ _KINDS: dict[type[Cell], tuple[type[Tape], type[State]]] = {
     GRUResetAfterCell: (GRUResetAfterTape, GRUState),
 }
 
-# The tape of the last training step of every cell, for the next one: fresh memory costs a page fault per 4 KiB,
-# a third of the time of a step at (F, H, T, B) = (8, 128, 96, 256).
-_tapes: WeakKeyDictionary[nn.Module, Tape] = WeakKeyDictionary()
+# Every cell's tape waits here from the end of one training step to the next: fresh memory costs a page fault per
+# 4 KiB, and its views cost more than a short sequence's arithmetic.
+_tapes: WeakKeyDictionary[Cell, Tape] = WeakKeyDictionary()
+
+
+def run_layer(cell: Cell, x_TBF: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    """The output h of every step, [T, B, H], and the state after the last one. No `state` is zeros.
+
+    Time comes first, so that layers stack without a copy: hand a batch-first window over as
+    `x_BTF.transpose(0, 1)`. Raises ValueError if x cannot be the cell's input.
+    """
+    outputs_TBH, final = _run(cell, x_TBF, state, outputs=True)
+    return cast("Tensor", outputs_TBH), final
+
+
+def final_state(cell: Cell, x_TBF: Tensor, state: State | None = None) -> State:
+    """As `run_layer`, where only the state after the last step is wanted: nothing is spent on the outputs."""
+    return _run(cell, x_TBF, state, outputs=False)[1]
 
 
 class _Passes(torch.autograd.Function):
-    """Through a tape and back. Tensors in: x, the state's fields (none: zeros), the parameters."""
+    """Through a tape and back. `tensors` are x, the fields of the state (none for zeros), and the parameters."""
 
     @staticmethod
     def forward(ctx: Any, cell: Cell, tape: Tape, num_states: int, outputs: bool, *tensors: Tensor) -> Any:
-        x_TBF, state, parameters = tensors[0], tensors[1 : 1 + num_states], tensors[1 + num_states :]
-        final = tape.forward(x_TBF, state, parameters)
         ctx.set_materialize_grads(False)
-        ctx.cell, ctx.tape, ctx.written, ctx.num_states = cell, tape, tape.passes, num_states
+        final = tape.forward(tensors[0], tensors[1 : 1 + num_states], tensors[1 + num_states :])
+        ctx.cell, ctx.tape, ctx.written = cell, tape, tape.passes
         return tape.outputs() if outputs else None, *final
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_outputs_TBH: Tensor | None, *d_final: Tensor | None) -> Any:
-        tape = ctx.tape
+        # `once_differentiable` would say so too, and costs 25 µs.
+        if torch.is_grad_enabled():
+            raise RuntimeError("the fast path cannot be differentiated twice (create_graph=True); step the cell itself")
+        tape: Tape = ctx.tape
         if tape.passes != ctx.written:
             raise RuntimeError(
-                "a layer's second backward pass came after its cell's next forward pass, which has used the memory "
-                "again; call the named-gate cell itself where a graph has to be kept"
+                "a second backward pass came after the cell's next forward pass, which has written over the "
+                "first one's memory; to keep graphs, step the cell itself"
             )
-        gradients = tape.backward(d_outputs_TBH, d_final, x_too=ctx.needs_input_grad[4])
+        gradients = tape.backward(d_outputs_TBH, d_final, to_x=ctx.needs_input_grad[4])
         _tapes[ctx.cell] = tape
-        return None, None, None, None, gradients.x_TBF, *gradients.state[: ctx.num_states], *gradients.parameters
-
-
-def _take_tape(cell: Cell, kind: type[Tape], layout: Layout) -> Tape:
-    tape = _tapes.pop(cell, None) if layout.keep else None
-    return tape if tape is not None and tape.layout == layout else kind(layout)
+        return None, None, None, None, gradients.x_TBF, *gradients.state, *gradients.parameters
 
 
 def _run(cell: Cell, x_TBF: Tensor, state: State | None, *, outputs: bool) -> tuple[Tensor | None, State]:
@@ -62,29 +76,37 @@ def _run(cell: Cell, x_TBF: Tensor, state: State | None, *, outputs: bool) -> tu
     parameters = [parameter for linear in linears for parameter in (linear.weight, linear.bias)]
     given: Sequence[Tensor] = () if state is None else state
     tensors = (x_TBF, *given, *parameters)
-    dtype, device = parameters[0].dtype, x_TBF.device
-    rounds = torch.is_autocast_enabled(device.type) and dtype != torch.float64
-    layout = Layout(
-        *x_TBF.shape,
-        hidden=cell.hidden_size,
-        dtype=dtype,
-        matmul_dtype=torch.get_autocast_dtype(device.type) if rounds else dtype,
-        device=device,
-        keep=torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors),
-    )
-    tape = _take_tape(cell, kind, layout)
-    if layout.keep:
-        outputs_TBH, *final = _Passes.apply(cell, tape, len(given), outputs, *tensors)
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    layout = _layout(x_TBF, cell, parameters[0].dtype, keep=keep)
+    if keep:
+        tape = _tapes.pop(cell, None)
+        if tape is None or tape.layout != layout:
+            tape = kind(layout)
+        outputs_TBH, *final = _Passes.apply(cell, tape, len(given), outputs, *tensors)  # type: ignore[no-untyped-call]
     else:
+        tape = kind(layout)
         final = tape.forward(x_TBF, given, parameters)
         outputs_TBH = tape.outputs() if outputs else None
     return outputs_TBH, make_state(*final)
 
 
-def run_layer(cell: Cell, x_TBF: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-    outputs_TBH, final = _run(cell, x_TBF, state, outputs=True)
-    return cast("Tensor", outputs_TBH), final
-
-
-def final_state(cell: Cell, x_TBF: Tensor, state: State | None = None) -> State:
-    return _run(cell, x_TBF, state, outputs=False)[1]
+def _layout(x_TBF: Tensor, cell: Cell, dtype: torch.dtype, *, keep: bool) -> Layout:
+    if x_TBF.ndim != 3 or x_TBF.shape[0] == 0:
+        raise ValueError(f"x is of shape {tuple(x_TBF.shape)}; it must be [T, B, F] with at least one step")
+    steps, batch, num_features = x_TBF.shape
+    device = x_TBF.device
+    autocast = torch.is_autocast_enabled(device.type)
+    if x_TBF.dtype != dtype and not autocast:
+        raise ValueError(f"x is {x_TBF.dtype}; it must be {dtype} as the cell's weights are")
+    # As autocast does for a Linear: doubles are left alone.
+    rounds = autocast and dtype != torch.float64
+    return Layout(
+        steps=steps,
+        batch=batch,
+        num_features=num_features,
+        hidden=cell.hidden_size,
+        dtype=dtype,
+        matmul_dtype=torch.get_autocast_dtype(device.type) if rounds else dtype,
+        device=device,
+        keep=keep,
+    )

@@ -12,7 +12,7 @@ from training.cells.fast.arithmetic import add_product, multiply
 
 
 class Product:
-    """What goes into a group of gates, by one matrix product a step:
+    """What goes into a group of gates, by one matrix product a step.
 
         a_t = W u_t,    u_t = [1; x_t; h_{t-1}],    W = [b  W_x  W_h]
 
@@ -23,8 +23,10 @@ class Product:
 
     and the last two are one product each over all rows of a block of steps.
 
-    Shapes: u [T, B, K]; W [G*H, K]; a and δ [B, G*H] a step, δ kept for the S steps of a block. `reads` names for
-    each gate what its Linear multiplies: "xh", "x" or "h"; the other columns of W stay zeros.
+    Shapes: u [T, B, K]; W [G*H, K]; a and δ [B, G*H] a step, δ kept for one block [S, B, G*H]. `reads` names for
+    each gate what its Linear multiplies: "xh", "x" or "h"; the other columns of W stay zeros. A product whose
+    gates all read x alone may be given u and W without the columns of h. `multiples` names for each gate the
+    multiple of a that comes out; what goes back is δ of a itself.
     """
 
     def __init__(
@@ -33,42 +35,50 @@ class Product:
         u_TBK: Tensor,
         d_a_SBG: Tensor,
         *,
-        blocks: Sequence[slice],
+        multiples: Sequence[int],
         num_features: int,
-        dtype: torch.dtype,
+        blocks: Sequence[slice],
+        matmul_dtype: torch.dtype,
     ) -> None:
         x, h = slice(1, 1 + num_features), slice(1 + num_features, None)
         columns = {"xh": slice(1, None), "x": x, "h": h}
-        self.reads = tuple(reads)
-        self._num_features = num_features
-        self._gradient = u_TBK.new_empty(u_TBK.shape[2], d_a_SBG.shape[2])
-        self._W = u_TBK.new_zeros(d_a_SBG.shape[2], u_TBK.shape[2], dtype=dtype)
-        self._W_x, self._W_h = self._W[:, x], self._W[:, h]
+        self.reads, self._num_features = tuple(reads), num_features
+        W_GK = u_TBK.new_zeros(d_a_SBG.shape[2], u_TBK.shape[2], dtype=matmul_dtype)
+        self._W_GK, self._W_x, self._W_h = W_GK, W_GK[:, x], W_GK[:, h]
+        self._multiples_G1 = W_GK.new_tensor(multiples).repeat_interleave(len(W_GK) // len(reads))[:, None]
+        self._out_GK = W_GK if set(multiples) == {1} else torch.empty_like(W_GK)
+        self._out_KG = self._out_GK.t()
         self._slots = [
             slot
-            for W, read in zip(self._W.chunk(len(reads)), reads, strict=True)
-            for slot in (W[:, columns[read]], W[:, 0])
+            for W_HK, read in zip(W_GK.chunk(len(reads)), reads, strict=True)
+            for slot in (W_HK[:, columns[read]], W_HK[:, 0])
         ]
-        self._steps = [(u_BK, self._W.t()) for u_BK in u_TBK.unbind()]
+        self._u_TBK, self._u = u_TBK, u_TBK.unbind()
         # Where the past is zeros, there is only [1; x] to multiply.
-        self._start = (u_TBK[0, :, : x.stop], self._W[:, : x.stop].t())
+        self._u_start, self._out_start = u_TBK[0, :, : x.stop], self._out_KG[: x.stop]
         self._d_a = d_a_SBG.unbind()
         self._blocks = [
             (u_TBK[steps].flatten(0, 1).t(), d_a_SBG[: steps.stop - steps.start].flatten(0, 1)) for steps in blocks
         ]
+        # The other way round than W: so the sum over steps is fastest.
+        self._d_W_KG = u_TBK.new_empty(W_GK.shape[1], W_GK.shape[0])
 
     def load(self, parameters: Sequence[Tensor]) -> None:
-        """Copy the gates' weights and biases in: weight, bias of the first, weight, bias of the second, …"""
-        torch._foreach_copy_(self._slots, parameters)  # noqa: SLF001  (its documented name)
+        """Copy in weight and bias of the first gate's Linear, of the second's, and so on."""
+        torch._foreach_copy_(self._slots, list(parameters))
+        if self._out_GK is not self._W_GK:
+            torch.mul(self._W_GK, self._multiples_G1, out=self._out_GK)
 
     def forward(self, t: int, *, from_zeros: bool, out: Tensor) -> None:
-        """a_t."""
-        u_BK, W_KG = self._start if from_zeros else self._steps[t]
-        multiply(u_BK, W_KG, out=out)
+        """The multiples of a_t."""
+        if from_zeros:
+            multiply(self._u_start, self._out_start, out=out)
+        else:
+            multiply(self._u[t], self._out_KG, out=out)
 
-    def forward_all(self, u_TBK: Tensor, *, out: Tensor) -> None:
-        """a_t of all steps [T, B, G*H] at once, for gates that do not read h."""
-        multiply(u_TBK.flatten(0, 1), self._W.t(), out=out.flatten(0, 1))
+    def forward_all(self, *, out: Tensor) -> None:
+        """The same of all steps [T, B, G*H] at once, for gates that read x alone."""
+        multiply(self._u_TBK.flatten(0, 1), self._out_KG, out=out.flatten(0, 1))
 
     def back(self, k: int, *, out: Tensor) -> None:
         """∂loss/∂h before step k of the block."""
@@ -82,18 +92,19 @@ class Product:
         """∂loss/∂x [S, B, F] of a block, added to what comes by other products."""
         add_product(self._blocks[block][1], self._W_x, to=to.flatten(0, 1))
 
-    def new_gradient(self) -> Tensor:
-        """Zeros to gather ∂loss/∂W in, transposed: [K, G*H], the way round in which the sum is fastest."""
-        return torch.zeros_like(self._W.t(), dtype=self._d_a_SBG.dtype)
+    def add_gradient(self, block: int) -> None:
+        """∂loss/∂W of a block, added to those before it. Block 0 is where the pass back begins."""
+        u_KN, d_a_NG = self._blocks[block]
+        d_a_NG = d_a_NG.to(self._W_GK.dtype)
+        if block == 0:
+            multiply(u_KN, d_a_NG, out=self._d_W_KG)
+        else:
+            add_product(u_KN, d_a_NG, to=self._d_W_KG)
 
-    def add_gradient(self, block: int, *, to: Tensor) -> None:
-        """∂loss/∂W of a block, added to that of the blocks after it."""
-        u, d_a = self._blocks[block]
-        add_product(u, d_a.to(self._W.dtype), to=to)
-
-    def parameter_gradients(self, d_W_KG: Tensor) -> list[Tensor]:
-        """∂loss/∂W cut up for the gates' Linears, in the order of `load`."""
-        weights, biases = d_W_KG[1:].t().contiguous().chunk(len(self.reads)), d_W_KG[0].chunk(len(self.reads))
+    def parameter_gradients(self) -> list[Tensor]:
+        """∂loss/∂W cut up for the gates' Linears, in the order of `load`, in memory of its own."""
+        weights = self._d_W_KG[1:].t().clone(memory_format=torch.contiguous_format).chunk(len(self.reads))
+        biases = self._d_W_KG[0].clone().chunk(len(self.reads))
         return [
             part
             for weight, bias, read in zip(weights, biases, self.reads, strict=True)

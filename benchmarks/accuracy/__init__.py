@@ -1,0 +1,1 @@
+"""How well our kinds predict real series, beside the libraries people would use instead."""

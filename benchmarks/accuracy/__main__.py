@@ -1,0 +1,189 @@
+"""How well our kinds predict real series, one step ahead, beside neuralforecast, darts and autoregressions.
+
+    python -m benchmarks.accuracy DATA.csv... [--windows 5,48] [--seeds 3] [--work FOLDER] [--venvs FOLDER]
+                                  [--no-peers] [--steps-share 1.0] [--out benchmarks/results/accuracy.md]
+
+DATA are files with one value column. The first run makes an environment for each library (4 GB, minutes). Every fit is
+kept in the work folder, so an interrupted run goes on where it stood. With `--steps-share` below 1 all fits are that
+much shorter: to try the benchmark itself.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.accuracy.libraries import PEERS
+from benchmarks.accuracy.ours import INPUTS, KINDS, RECIPES, Inputs, Ours, Recipe
+from benchmarks.accuracy.peer import Peer, ask, install, of_series
+from benchmarks.accuracy.series import Series, read_series
+from benchmarks.accuracy.speed import BATCH_SIZE, HIDDEN_SIZE, ROUNDS, seconds_per_epoch
+from benchmarks.accuracy.store import Store
+from benchmarks.accuracy.table import Contest, Row, Score, contest_lines, score_of, verdict_lines
+from benchmarks.machine import describe_machine
+from training.errors import TrainingError
+
+HERE = Path(__file__).parents[1]
+# What issue and readers ask of nyc_taxi; elsewhere the others are the limit.
+LIMITS = {("nyc_taxi", 5): 985.0, ("nyc_taxi", 48): 770.0}
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="a file with one value column")
+    parser.add_argument("--windows", default="5,48", help="values to look back on")
+    parser.add_argument("--seeds", type=int, default=3, help="fits of each model")
+    parser.add_argument("--work", type=Path, default=HERE / ".work" / "accuracy", help="where results are kept")
+    parser.add_argument("--venvs", type=Path, default=HERE / ".venvs", help="where the libraries are installed")
+    parser.add_argument("--no-peers", action="store_true", help="ours and the baselines alone")
+    parser.add_argument("--steps-share", type=float, default=1.0, help="shorten every fit: to try the benchmark")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy.md", help="the page to write")
+    return parser.parse_args(arguments)
+
+
+class Benchmark:
+    """Everything that is measured, in order."""
+
+    def __init__(self, options: argparse.Namespace, console: Console) -> None:
+        self._console = console
+        self._store = Store(options.work)
+        self._seeds = range(options.seeds)
+        self._share = options.steps_share
+        self._ours = Ours(self._store, options.work / "runs", self._say)
+        self._peers = () if options.no_peers else PEERS
+        self._pythons = {peer.name: install(peer, options.venvs, self._say) for peer in self._peers}
+
+    def contest(self, series: Series, window: int) -> Contest:
+        """All rows of a series and window."""
+        recipe = self._recipe(window)
+        fold_scores = self._ours.choose(series, recipe)
+        inputs = min(INPUTS, key=lambda each: fold_scores[each.name])
+        rows, baselines = self._our_rows(series, recipe, inputs)
+        for peer in self._peers:
+            for model in peer.models:
+                rows.append(self._peer_row(series, window, peer, model))
+        return Contest(
+            series=series, window=window, inputs=inputs.name, fold_scores=fold_scores, rows=[*rows, *baselines]
+        )
+
+    def epochs(self, series: Series, window: int) -> dict[str, float]:
+        """Seconds for an epoch of the same model, by name."""
+        asked = {"rounds": ROUNDS, "hidden": HIDDEN_SIZE, "batch": BATCH_SIZE, "share": self._share}
+        return self._store.get(
+            f"{series.name}/epoch-{window}",
+            asked,
+            lambda: dict(seconds_per_epoch(series, window, self._pythons, self._say)),
+        )
+
+    def _say(self, text: str) -> None:
+        self._console.print(text)
+
+    def _recipe(self, window: int) -> Recipe:
+        recipe = RECIPES[min(RECIPES, key=lambda each: abs(each - window))]
+        return replace(recipe, window=window, num_steps=max(1, round(recipe.num_steps * self._share)))
+
+    def _our_rows(self, series: Series, recipe: Recipe, inputs: Inputs) -> tuple[list[Row], list[Row]]:
+        """Ours, the kind with the smallest mean validation loss marked; and the baselines from the same backtest."""
+        rows, losses = [], {}
+        for kind in KINDS:
+            found = [self._ours.report(series, recipe, kind=kind, inputs=inputs, seed=seed) for seed in self._seeds]
+            losses[kind] = float(np.mean([each["best"]["validation_loss"] for each in found]))
+            rows.append(Row(name=kind, scores=[_score(each["rows"][0]) for each in found], is_ours=True))
+        chosen = min(losses, key=losses.__getitem__)
+        rows = [replace(row, is_chosen=row.name == chosen) for row in rows]
+        baselines = [Row(name=each["name"], scores=[_score(each)]) for each in found[0]["rows"][1:]]
+        return rows, baselines
+
+    def _peer_row(self, series: Series, window: int, peer: Peer, model: str) -> Row:
+        settings = {
+            name: max(1, round(value * self._share)) if name in {"max_steps", "n_epochs"} else value
+            for name, value in peer.settings.items()
+        }
+        scores = []
+        for seed in self._seeds:
+            request = of_series(series, window=window, seed=seed, model=model, settings=settings)
+            name = f"{series.name}/{peer.name}-{model}-{window}-{seed}"
+
+            def make() -> dict[str, Any]:
+                self._say(f"fit {name}")  # noqa: B023 (called at once)
+                return ask(peer, self._pythons[peer.name], request)  # noqa: B023
+
+            asked = {**vars(request), "version": peer.version}
+            answer = self._store.get(name, asked, make)
+            scores.append(score_of(np.array(answer["predictions"]), series))
+        return Row(name=f"{peer.name} {model}", scores=scores)
+
+
+def _score(row: dict[str, Any]) -> Score:
+    interval = row["intervals"][0] if row["intervals"] else {"coverage": None, "mean_width": None}
+    return Score(
+        rmse=row["rmse"],
+        mae=row["mae"],
+        mase=row["mase"],
+        coverage=interval["coverage"],
+        width=interval["mean_width"],
+    )
+
+
+def page(contests: Sequence[Contest], epochs: dict[str, dict[str, float]], options: argparse.Namespace) -> str:
+    """The results as Markdown."""
+    return "\n".join(_page_lines(contests, epochs, options)) + "\n"
+
+
+def _page_lines(
+    contests: Sequence[Contest], epochs: dict[str, dict[str, float]], options: argparse.Namespace
+) -> Iterable[str]:
+    libraries = ", ".join(f"{peer.name} {peer.version}" for peer in PEERS)
+    yield "# Accuracy, one step ahead"
+    yield ""
+    yield f"{describe_machine('torch', 'numpy')}; one thread. Beside: {libraries} (the same torch)."
+    yield ""
+    if options.steps_share != 1:
+        yield f"**A trial: every fit was cut to {options.steps_share:.0%} of its steps.**"
+        yield ""
+    yield f"Mean of {options.seeds} seeds, ± their standard deviation. Protocol and settings: benchmarks/accuracy/."
+    yield ""
+    yield from verdict_lines(contests, LIMITS)
+    for contest in contests:
+        yield from contest_lines(contest)
+    if epochs:
+        yield "## Seconds for an epoch"
+        yield ""
+        yield f"The same model: one LSTM layer of {HIDDEN_SIZE}, a linear layer, batches of {BATCH_SIZE}, one thread."
+        yield ""
+        names = list(next(iter(epochs.values())))
+        yield f"| | {' | '.join(names)} |"
+        yield f"|---|{'---|' * len(names)}"
+        for where, seconds in epochs.items():
+            yield f"| {where} | {' | '.join(f'{seconds[name]:.2f}' for name in names)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure everything and write the page."""
+    options = parse(arguments)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        windows = [int(window) for window in options.windows.split(",")]
+        every = [read_series(path) for path in options.data]
+        benchmark = Benchmark(options, console)
+        contests = [benchmark.contest(series, window) for series in every for window in windows]
+        epochs = {}
+        if not options.no_peers:
+            epochs = {f"{every[0].name}, window {window}": benchmark.epochs(every[0], window) for window in windows}
+    except (TrainingError, OSError, ValueError, RuntimeError, subprocess.CalledProcessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    options.out.write_text(page(contests, epochs, options))
+    console.print(f"written: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Our side: what is fitted, by `python -m training fit`, and how the model's inputs are chosen without the test part.
+
+Rolling-origin validation: the values in front of the test part are cut into folds. Each fold in turn is predicted by a
+model fitted on what lies in front of it, and the inputs with the smallest mean log(RMSE / RMSE of the last value)
+are taken. One validation part alone would not show what a change of level does; the folds do, where a series has any.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy.series import Series
+from benchmarks.accuracy.store import Store
+
+KINDS = ("lstm", "gru", "gru-reset-after")
+CHOSEN_WITH = "lstm"
+LEVEL = 0.9
+
+# The folds are cut from the last of the values that may be looked at; each fit keeps a part to stop early by.
+NUM_FOLDS = 4
+FOLDS_SHARE = 0.65
+FOLD_VALIDATION_SHARE = 0.12
+
+# An epoch has at least so many steps, of a batch that is a power of two.
+MIN_STEPS_PER_EPOCH = 20
+BATCH_SIZES = (32, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the cells see of a window."""
+
+    transform: str
+    scaling: str = "fit"
+
+    @property
+    def name(self) -> str:
+        """As a table shows it."""
+        return self.transform + (" of the scaled window" if self.scaling == "window" else "")
+
+    @property
+    def knows_each_step(self) -> bool:
+        """Whether a step's input is the same in every window, so that all steps can be taught."""
+        return self.scaling == "fit"
+
+
+INPUTS = tuple(
+    Inputs(transform=transform, scaling=scaling)
+    for scaling in ("fit", "window")
+    for transform in ("difference", "value-and-difference")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything of a fit that is not the data, the inputs, the kind or the seed."""
+
+    window: int
+    num_steps: int
+    hidden_size: int = 32
+    learning_rate: float = 0.01
+    average: float = 0.99
+    loss_steps_share: float = 0.0
+    intervals: str = "conformal"
+
+    def options(self, num_windows: int, inputs: Inputs) -> dict[str, str | int | float]:
+        """As the command takes them."""
+        batch_size = largest_batch(num_windows)
+        epochs = math.ceil(self.num_steps / math.ceil(num_windows / batch_size))
+        loss_steps = 1 + round(self.window * self.loss_steps_share) if inputs.knows_each_step else 1
+        return {
+            "window": self.window,
+            "transform": inputs.transform,
+            "scaling": inputs.scaling,
+            "hidden": self.hidden_size,
+            "loss-steps": loss_steps,
+            "average": self.average,
+            "batch-size": batch_size,
+            "epochs": epochs,
+            "patience": max(5, epochs // 3),
+            "learning-rate": self.learning_rate,
+            "intervals": self.intervals,
+            "levels": LEVEL,
+            "season": 0,
+        }
+
+
+# By window; another window takes the nearest. In a long one, every step of the later half knows enough to be taught.
+RECIPES = {5: Recipe(window=5, num_steps=3000), 48: Recipe(window=48, num_steps=1500, loss_steps_share=0.5)}
+
+
+def largest_batch(num_windows: int) -> int:
+    """The largest power of two that leaves MIN_STEPS_PER_EPOCH steps, within BATCH_SIZES."""
+    smallest, largest = BATCH_SIZES
+    size = largest
+    while size > smallest and num_windows / size < MIN_STEPS_PER_EPOCH:
+        size //= 2
+    return size
+
+
+class Ours:
+    """Fits through the command, each in a folder of its own; finished ones are read back."""
+
+    def __init__(self, store: Store, folder: Path, say: Callable[[str], None]) -> None:
+        self._store = store
+        self._folder = folder
+        self._say = say
+
+    def report(self, series: Series, recipe: Recipe, *, kind: str, inputs: Inputs, seed: int) -> dict[str, Any]:
+        """The run's backtest and the best epoch, on the series' own parts."""
+        options = recipe.options(series.num_fit - recipe.window, inputs)
+        return self._fitted(
+            f"{series.name}/{kind}-{inputs.transform}-{inputs.scaling}-{recipe.window}-{seed}",
+            {
+                "data": str(series.path),
+                "validation": series.num_validation,
+                "test": series.num_test,
+                "cell": kind,
+                "seed": seed,
+                **options,
+            },
+        )
+
+    def choose(self, series: Series, recipe: Recipe) -> dict[str, float]:
+        """By name of the inputs, the mean log(RMSE / last value's RMSE) over the folds; the smallest is the best."""
+        known = len(series.values) - series.num_test
+        stops = np.linspace(known * (1 - FOLDS_SHARE), known, NUM_FOLDS + 1).astype(int)
+        scores: dict[str, list[float]] = {inputs.name: [] for inputs in INPUTS}
+        for fold, (start, stop) in enumerate(pairwise(stops)):
+            path = self._first_values(series, fold, int(stop))
+            num_validation = int(start * FOLD_VALIDATION_SHARE)
+            for inputs in INPUTS:
+                options = recipe.options(int(start) - num_validation - recipe.window, inputs)
+                found = self._fitted(
+                    f"{series.name}/fold{fold}-{inputs.transform}-{inputs.scaling}-{recipe.window}",
+                    {
+                        "data": str(path),
+                        "validation": num_validation,
+                        "test": int(stop - start),
+                        "cell": CHOSEN_WITH,
+                        "seed": 0,
+                        **options,
+                    },
+                )
+                rows = {row["name"]: row["rmse"] for row in found["rows"]}
+                scores[inputs.name].append(math.log(found["rows"][0]["rmse"] / rows["last value"]))
+        return {name: float(np.mean(found)) for name, found in scores.items()}
+
+    def _first_values(self, series: Series, fold: int, stop: int) -> Path:
+        """A file with the values up to a fold's end: a fit on it cannot see what follows."""
+        path = self._folder / f"{series.name}-fold{fold}.csv"
+        path.write_text("value\n" + "".join(f"{value!r}\n" for value in series.values[:stop].tolist()))
+        return path
+
+    def _fitted(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        def fit() -> dict[str, Any]:
+            self._say(f"fit {name}")
+            out = self._folder / name
+            command = [sys.executable, "-m", "training", "fit", "--out", str(out), "--force", "--quiet"]
+            command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+            found: dict[str, Any] = json.loads((out / "backtest.json").read_text())
+            epochs = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+            best = min(epochs, key=lambda epoch: epoch["validation_loss"])
+            return {"rows": found["rows"], "best": best, "num_epochs": len(epochs)}
+
+        return self._store.get(name, options, fit)

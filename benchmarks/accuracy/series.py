@@ -1,0 +1,52 @@
+"""A series and how it is cut: the same shares for all, those of nyc_taxi's usual protocol."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data import DataOptions, load
+
+# Of nyc_taxi's 10320 values 5400 are fitted on and 600 validate; any other series is cut at the same shares.
+VALIDATION_SHARE = 600 / 10320
+TEST_SHARE = 4320 / 10320
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """`values` [N] in their order, cut into `num_fit`, `num_validation` and `num_test` of them."""
+
+    name: str
+    path: Path
+    values: NDArray[np.float64] = field(repr=False)
+    num_validation: int
+    num_test: int
+
+    @property
+    def num_fit(self) -> int:
+        """How many values are fitted on."""
+        return len(self.values) - self.num_validation - self.num_test
+
+    @property
+    def tested(self) -> NDArray[np.float64]:
+        """The values to predict."""
+        return self.values[-self.num_test :]
+
+    @property
+    def naive_error(self) -> float:
+        """The mean absolute difference of neighbours in the part to fit on: what MASE divides by."""
+        return float(np.abs(np.diff(self.values[: self.num_fit])).mean())
+
+
+def read_series(path: Path) -> Series:
+    """A file with one value column, as `python -m training` reads it. Raises TrainingError where it cannot."""
+    with load(DataOptions(source=str(path))) as dataset:
+        values = dataset.series[0].values[:, 0]
+    return Series(
+        name=path.stem,
+        path=path.resolve(),
+        values=values,
+        num_validation=round(len(values) * VALIDATION_SHARE),
+        num_test=round(len(values) * TEST_SHARE),
+    )

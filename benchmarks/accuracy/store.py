@@ -1,0 +1,40 @@
+"""Results on disk, so that an interrupted run goes on where it stood."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from training.files import write_atomically
+
+
+class Store:
+    """A folder with one file for each result, named by what it is of; a result asked for again is read back.
+
+    A file also holds what the result was asked with: where that has changed, it is made anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        make_ignored(folder)
+
+    def get(self, name: str, asked: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of `make`, or what it gave the last time it was asked for the same."""
+        path = self.folder / f"{name}.json"
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        if path.is_file():
+            kept = json.loads(path.read_text())
+            if kept["digest"] == digest:
+                result: dict[str, Any] = kept["result"]
+                return result
+        result = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({"asked": asked, "digest": digest, "result": result}).encode())
+        return result
+
+
+def make_ignored(folder: Path) -> None:
+    """Make a folder that git does not see."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".gitignore").write_text("*\n")

@@ -1,0 +1,70 @@
+"""Named tensors of the Open Inference Protocol, in: typed or raw, each of its own datatype."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.errors import InvalidRequest, shown
+from server.pb import open_inference_pb2 as pb
+from server.tensors import SERIES, TIME_SECONDS, WINDOW, Tensors
+from server.transport.arrays import checked_shape, from_raw, from_values
+from server.transport.packed import FLOAT, SFIXED64, packed_values
+
+FUTURE = "future"
+
+
+@dataclass(frozen=True)
+class Datatype:
+    """A datatype of the protocol: its name, raw form, and the field of typed contents."""
+
+    name: str
+    raw: np.dtype[Any]
+    contents: str
+
+
+FP32 = Datatype("FP32", FLOAT, "fp32_contents")
+INT64 = Datatype("INT64", SFIXED64, "int64_contents")
+# Every input that some model takes.
+DATATYPES = {WINDOW: FP32, FUTURE: FP32, TIME_SECONDS: INT64, SERIES: INT64}
+
+
+def read_inputs(request: pb.ModelInferRequest) -> Tensors:
+    """The named input arrays. Raises InvalidRequest on whatever is wrong with them."""
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise InvalidRequest(
+            "raw_input_contents",
+            f"{len(raw)} entries",
+            f"there are {len(request.inputs)} inputs; all are raw or none is",
+        )
+    arrays: Tensors = {}
+    for k, tensor in enumerate(request.inputs):
+        if tensor.name not in DATATYPES or tensor.name in arrays:
+            others = ", ".join(repr(name) for name in DATATYPES if name != WINDOW)
+            raise InvalidRequest(f"inputs[{k}].name", shown(tensor.name), f"expected {WINDOW!r} (and {others}) once")
+        field, datatype = f"inputs[{tensor.name}]", DATATYPES[tensor.name]
+        if tensor.datatype != datatype.name:
+            raise InvalidRequest(f"{field}.datatype", shown(tensor.datatype), f"it must be {datatype.name!r}")
+        shape = checked_shape(field, tensor.shape)
+        if raw:
+            if tensor.HasField("contents"):
+                raise InvalidRequest(f"{field}.contents", "filled", "it must be empty beside raw_input_contents")
+            arrays[tensor.name] = from_raw(f"raw_input_contents[{k}]", raw[k], shape, datatype.raw)
+        else:
+            arrays[tensor.name] = _typed(f"{field}.contents", tensor.contents, shape, datatype)
+    if WINDOW not in arrays:
+        raise InvalidRequest("inputs", "without 'window'", "the input 'window' is required")
+    return arrays
+
+
+def _typed(field: str, contents: pb.InferTensorContents, shape: tuple[int, ...], datatype: Datatype) -> NDArray[Any]:
+    for filled, _ in contents.ListFields():
+        if filled.name != datatype.contents:
+            raise InvalidRequest(f"{field}.{filled.name}", "filled", f"{datatype.name} is in {datatype.contents}")
+    field = f"{field}.{datatype.contents}"
+    if datatype is FP32:
+        return from_values(field, packed_values(contents, contents.FP32_CONTENTS_FIELD_NUMBER, FLOAT), shape)
+    # Of varying width on the wire, so there is no array in the message.
+    return from_values(field, np.fromiter(contents.int64_contents, np.int64, len(contents.int64_contents)), shape)

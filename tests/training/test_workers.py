@@ -1,0 +1,183 @@
+"""Many workers fit as one, and end as one."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import distributed
+
+from tests.training.shared_fits import CASES, EPOCHS, STEPS_PER_EPOCH, Case, fit, flat
+from training import workers as workers_module
+from training.errors import OptionError
+from training.workers import Workers, join, report
+
+ROOT = Path(__file__).parents[2]
+# A machine with nothing else to do needs a tenth of this.
+PATIENCE_SECONDS = 200
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def torchrun(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*TORCHRUN, "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 5, 6])
+def test_shares_are_the_batch_and_their_weighted_means_its_mean(count: int, size: int) -> None:
+    values = np.random.default_rng(0).normal(size=size)
+    shares = [Workers(rank=rank, count=count).share(np.arange(size)) for rank in range(count)]
+    own = [index for chosen, weight in shares if weight for index in chosen]
+    assert sorted(own) == list(range(size))
+    assert all(len(chosen) for chosen, _ in shares)
+    mean = sum(values[chosen].mean() * weight for chosen, weight in shares) / count
+    assert mean == pytest.approx(values.mean(), rel=1e-12)
+
+
+@pytest.fixture(scope="module")
+def found_by_two(tmp_path_factory: pytest.TempPathFactory) -> dict[Case, torch.Tensor]:
+    """What two processes came to, for every case."""
+    out = tmp_path_factory.mktemp("shared") / "found.pt"
+    done = torchrun("tests.training.shared_fits", str(out))
+    assert done.returncode == 0, done.stderr
+    kept = torch.load(out, weights_only=True)
+    assert kept["count"] == 2
+    return dict(zip(CASES, kept["found"], strict=True))
+
+
+LIMITS = {"float64": 1e-9, "float32": 1e-5}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_two_workers_come_to_the_weights_of_one(case: Case, found_by_two: dict[Case, torch.Tensor]) -> None:
+    """Every weight and every epoch's losses, after 200 steps on the same batches in shards."""
+    alone = fit(case, Workers())
+    assert alone.history[-1].step == EPOCHS * STEPS_PER_EPOCH == 200
+    assert alone.history[-1].train_loss < alone.history[0].train_loss
+    difference = (found_by_two[case] - flat(alone)).abs().max().item()
+    # Not even the same bits, or the two were one.
+    assert 0 < difference <= LIMITS[case.precision]
+
+
+def small_fit(out: Path, *further: str) -> list[str]:
+    options = ["--data", "counting", "--hidden", "4", "--epochs", "8", "--batch-size", "32", "--device", "cpu"]
+    return ["fit", *options, "--checkpoint-seconds", "0", "--out", str(out), *further]
+
+
+@pytest.fixture(scope="module")
+def shared_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A run of two workers by the public command, and what they said."""
+    out = tmp_path_factory.mktemp("runs") / "shared"
+    return out, torchrun("training", *small_fit(out))
+
+
+@pytest.mark.e2e
+def test_the_first_worker_alone_talks_and_writes(
+    shared_run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, done = shared_run
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("last value") == done.stdout.count("AR(5)") == 1
+    for line in ("data: ", "windows: ", "fit: "):
+        assert sum(said.startswith(line) for said in done.stderr.splitlines()) == 1
+    assert len((out / "metrics.jsonl").read_bytes().splitlines()) == 8
+    assert (out / "backtest.json").exists()
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_when_a_worker_is_killed_all_end_and_resume_to_the_same_bits(
+    shared_run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    whole, _ = shared_run
+    out = tmp_path / "killed"
+    command = [*TORCHRUN, "-m", "training", *small_fit(out, "--quiet")]
+    launcher = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(lines(out)) < 2 and launcher.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    workers = psutil.Process(launcher.pid).children(recursive=True)
+    second = next(worker for worker in workers if worker.environ().get("RANK") == "1")
+    second.kill()
+    _, errors = launcher.communicate(timeout=PATIENCE_SECONDS)
+    assert launcher.returncode != 0
+    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+    said = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert said == ["error: a worker ended before the fit was done; start all again with --resume"]
+    assert 2 <= len(lines(out)) < 8, "the fit ended before the worker was killed"
+
+    resumed = torchrun("training", *small_fit(out, "--quiet", "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert (out / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert lines(out) == lines(whole)
+
+
+def lines(run: Path) -> Sequence[bytes]:
+    path = run / "metrics.jsonl"
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+@pytest.mark.e2e
+def test_an_error_in_one_worker_ends_all_with_one_line(tmp_path: Path) -> None:
+    done = torchrun("tests.training.failing_worker", *small_fit(tmp_path / "run", "--quiet"))
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert said == ["error: the second worker has had enough"]
+    assert "training/workers.py" not in done.stderr  # No traceback of ours.
+
+
+def test_what_all_workers_report_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report("alone")
+    assert capsys.readouterr().err == "alone\n"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = distributed.TCPStore("127.0.0.1", port, is_master=True, timeout=timedelta(seconds=5))  # type: ignore[attr-defined]
+    assert store.port == port
+    environment = {
+        "WORLD_SIZE": "2",
+        "RANK": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    report("the same error")
+    report("the same error")
+    assert capsys.readouterr().err == "the same error\n"
+
+
+def test_workers_that_torchrun_did_not_start_all_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    report("an error")
+    assert capsys.readouterr().err == "an error\n"
+
+
+def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OptionError, match=r"nproc-per-node is 2; there are 1 GPUs"), join("cuda"):
+        pass
+
+
+def test_a_bug_is_not_taken_for_a_lost_worker() -> None:
+    assert workers_module._is_lost_worker(distributed.DistNetworkError("no answer"))
+    assert workers_module._is_lost_worker(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
+    assert not workers_module._is_lost_worker(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
