@@ -15,6 +15,7 @@ from training.commands import backtest_run, fit_run
 from training.errors import TrainingError
 from training.explain import command as explain
 from training.memory import command as memory
+from training.search import command as search
 from training.workers import report, worker_count
 
 
@@ -36,7 +37,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(dest="command", required=True)
     fit_options.add_parser(commands).set_defaults(run_command=_fit)
     _add_backtest(commands).set_defaults(run_command=_backtest)
-    for command in (explain, memory):
+    for command in (search, explain, memory):
         command.add_parser(commands).set_defaults(run_command=command.run)
     return top
 

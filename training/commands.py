@@ -73,7 +73,7 @@ def fit_run(
     with join(request.fit.device) as workers, load(request.data) as dataset:
         if not workers.is_first:
             console.quiet = True
-        config, parts = _prepare(request, dataset, console)
+        config, parts = prepare(request, dataset, console)
         model = new_model(config.model, parts.fit, seed=config.seed)
         check_resolution(model, parts.fit, config.features)
         model.to(workers.device, torch.float64 if config.fit.precision == "float64" else torch.float32)
@@ -157,7 +157,8 @@ def backtest_run(
     return judged.report
 
 
-def _prepare(request: FitRequest, dataset: Dataset, console: Console) -> tuple[RunConfig, Parts]:
+def prepare(request: FitRequest, dataset: Dataset, console: Console) -> tuple[RunConfig, Parts]:
+    """All that a run depends on, and its windows. Raises DataError where the data does not bear the model."""
     _describe(dataset, console)
     model = request.model
     if model.scaling == "series":

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="fit a model to series and test it",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    _add_data(fit.add_argument_group("data"))
+    add_data(fit.add_argument_group("data"))
     _add_model(fit.add_argument_group("model"))
     _add_fit(fit.add_argument_group("fit"))
     run = fit.add_argument_group("run")
@@ -41,7 +41,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     return fit
 
 
-def _add_data(data: Any) -> None:
+def add_data(data: Any) -> None:
+    """Add the options that say what to read."""
     data.add_argument("--data", required=True, help="counting, counting-steps, FILE.csv or FILE.parquet")
     data.add_argument("--column", metavar="TARGET", help="the column to predict; open where there is only one")
     data.add_argument("--features", metavar="A,B", help="further columns that the prediction may look at")

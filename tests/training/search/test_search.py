@@ -1,0 +1,149 @@
+"""A search over a generated series: what it looks at, what it keeps, and what it prints."""
+
+import json
+import shlex
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import optuna
+import pytest
+
+from training.__main__ import main, parser
+from training.search.report import SearchReport, search_picture
+from training.search.space import suggest
+from training.search.study import JOURNAL, open_study
+from training.transform import TRANSFORMS
+
+ROWS, TEST_ROWS = 200, 40
+
+
+def write_wave(path: Path, *, poison: bool = False) -> Path:
+    """A noisy sine; the test part as it is, or numbers that would spoil any fit that saw them."""
+    generator = np.random.default_rng(0)
+    values = 10 + 5 * np.sin(np.arange(ROWS) / 6) + 0.3 * generator.standard_normal(ROWS)
+    if poison:
+        values[-TEST_ROWS:] = generator.uniform(-500, 500, TEST_ROWS)
+    path.write_text("y\n" + "\n".join(f"{value:.6f}" for value in values) + "\n")
+    return path
+
+
+def search(data: Path, out: Path, *more: str, trials: int = 3) -> int:
+    options = ["search", "--data", str(data), "--test", str(TEST_ROWS), "--epochs", "2", "--trials", str(trials)]
+    return main([*options, "--out", str(out), "--quiet", *more])
+
+
+def found(out: Path) -> SearchReport:
+    return msgspec.json.decode((out / "search.json").read_bytes(), type=SearchReport)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("search")
+    assert search(write_wave(folder / "wave.csv"), folder / "out") == 0
+    return folder
+
+
+def test_the_best_by_validation_is_chosen(searched: Path) -> None:
+    report = found(searched / "out")
+    ended = {trial.number: trial.validation_rmse for trial in report.trials if trial.state == "complete"}
+    assert len(report.trials) == 3
+    assert report.validation_rmse == ended[report.best] == min(value for value in ended.values() if value is not None)
+
+
+def test_the_test_part_has_no_say(searched: Path, tmp_path: Path) -> None:
+    """With nonsense for its values every trial comes out the same."""
+    assert search(write_wave(tmp_path / "wave.csv", poison=True), tmp_path / "out") == 0
+    for sound, poisoned in zip(found(searched / "out").trials, found(tmp_path / "out").trials, strict=True):
+        assert sound == poisoned
+
+
+def test_the_command_fits_what_was_chosen(searched: Path, tmp_path: Path) -> None:
+    """The command that is printed runs, and ends with the validation error that the search saw."""
+    report = found(searched / "out")
+    words = shlex.split(report.command)
+    assert words[:4] == ["python", "-m", "training", "fit"]
+    options = [*words[3:-2], "--out", str(tmp_path / "run"), "--quiet"]
+    assert main(options) == 0
+    epochs = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    kept = [epoch for epoch in epochs if epoch["is_best"]][-1]
+    assert kept["validation_rmse"] == pytest.approx(report.validation_rmse, rel=1e-9)
+
+
+def test_a_second_call_goes_on(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = found(searched / "out").trials
+    assert search(searched / "wave.csv", searched / "out", trials=4) == 0
+    after = found(searched / "out").trials
+    assert after[: len(before)] == before
+    assert len(after) == 4
+    assert "fit the best with:" in capsys.readouterr().out
+
+
+def test_another_question_needs_another_folder(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = [path.read_bytes() for path in sorted((searched / "out").glob("search.*"))]
+    assert search(searched / "wave.csv", searched / "out", "--cells", "rnn") == 1
+    error = capsys.readouterr().err
+    assert "choose another folder" in error
+    assert error.count("\n") == 1
+    assert [path.read_bytes() for path in sorted((searched / "out").glob("search.*"))] == kept
+    assert search(searched / "wave.csv", searched / "out", trials=1) == 0
+
+
+def test_the_picture_has_its_labels(searched: Path) -> None:
+    assert (searched / "out" / "search.png").read_bytes().startswith(b"\x89PNG")
+    asked = json.loads((searched / "out" / "search.json").read_text())["command"]
+    assert asked
+    study = optuna.load_study(
+        study_name="search",
+        storage=optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(searched / "out" / JOURNAL))
+        ),
+    )
+    figure = search_picture(study, target="y")
+    main_axes, *by_choice = figure.axes
+    assert main_axes.get_xlabel() == "trial"
+    assert main_axes.get_ylabel() == "validation RMSE, units of y"
+    legend = main_axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["best so far", "trial", "ended early"]
+    assert [axes.get_xlabel() for axes in by_choice] == ["transform", "cell", "hidden", "learning-rate"]
+    assert by_choice[0].get_ylabel() == "validation RMSE,\nunits of y"
+    trials = [line for line in main_axes.lines if line.get_label() == "trial"]
+    assert np.size(trials[0].get_xdata()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--trials", "0"], "trials is 0; it must be at least 1"),
+        (["--minutes", "0"], "minutes is 0.0; it must be above 0"),
+        (["--cells", "lstm,transformer"], "cells has 'transformer'; it takes rnn, lstm"),
+        (["--windows", "five"], "invalid literal"),
+        (["--horizon", "0"], "horizon is 0; it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    data = write_wave(tmp_path / "wave.csv")
+    assert main(["search", "--data", str(data), "--out", str(tmp_path / "out"), *more]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_choice_is_one_that_fit_takes(tmp_path: Path) -> None:
+    """Whatever the space gives, fit's own parser and checks accept."""
+    from training.options import fit_request  # noqa: PLC0415 (beside its one use)
+
+    study = open_study(tmp_path / "study", seed=0, asked="")
+    cells = ("rnn", "lstm", "gru", "gru-reset-after", "nn.lstm", "nn.gru")
+    seen = set()
+    for _ in range(60):
+        trial = study.ask()
+        words = suggest(trial, cells=cells, windows=(1, 5, 48))
+        request = fit_request(parser().parse_args(["fit", "--data", "counting", *words, "--out", "x"]))
+        seen.add(request.model.transform)
+        study.tell(trial, 1.0)
+    assert seen == set(TRANSFORMS)

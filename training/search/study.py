@@ -1,0 +1,116 @@
+"""Trials of a search: fits judged on the validation part, kept in a folder, continued from there."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import optuna
+import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from rich.console import Console
+
+from training.build import check_resolution, new_model
+from training.commands import FitRequest, prepare
+from training.data import Dataset
+from training.errors import FitError, OptionError
+from training.fit import Fit
+from training.search.space import suggest
+
+JOURNAL = "trials.log"
+NAME = "search"
+# Trials before the median of the others ends one early.
+UNPRUNED_TRIALS = 5
+# And the share of its epochs that a trial has in any case, in percent.
+UNPRUNED_PERCENT = 20
+
+# From the options of a trial to the fit they ask for.
+MakeRequest = Callable[[list[str]], FitRequest]
+
+
+class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What to choose among, and how much may be spent on it: trials in all, and minutes of this call (None: no limit).
+
+    Raises ValueError naming the field, its value and the limit.
+    """
+
+    cells: tuple[str, ...]
+    windows: tuple[int, ...]
+    trials: int
+    minutes: float | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse a budget of nothing."""
+        if self.trials < 1:
+            raise ValueError(f"trials is {self.trials}; it must be at least 1")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes is {self.minutes}; it must be above 0")
+        for name in ("cells", "windows"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; it must name at least one")
+
+
+def open_study(folder: Path, *, seed: int, asked: str) -> optuna.Study:
+    """The study kept in `folder`, or a new one. Raises OptionError if it was begun with other options (`asked`)."""
+    optuna.logging.set_verbosity(logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        study_name=NAME,
+        load_if_exists=True,
+        direction="minimize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=UNPRUNED_PERCENT),
+    )
+    before = study.user_attrs.get("asked", asked)
+    if before != asked:
+        raise OptionError(f"{folder} holds a search begun with {before}; this one is {asked}: choose another folder")
+    if "asked" not in study.user_attrs:
+        study.set_user_attr("asked", asked)
+    return study
+
+
+def run_trials(
+    study: optuna.Study,
+    options: SearchOptions,
+    make_request: MakeRequest,
+    dataset: Dataset,
+    after_trial: Callable[[optuna.Study], None],
+) -> None:
+    """Spend the budget. A trial's value is the best RMSE on the validation part, in raw units."""
+    remaining = options.trials - len([trial for trial in study.trials if trial.state.is_finished()])
+    if remaining <= 0:
+        return
+    study.optimize(
+        lambda trial: _validation_rmse(trial, options, make_request, dataset),
+        n_trials=remaining,
+        timeout=None if options.minutes is None else 60 * options.minutes,
+        callbacks=[lambda study, _: after_trial(study)],
+        # A fit that leaves the finite numbers is a bad choice, not the end of the search.
+        catch=(FitError,),
+    )
+
+
+def _validation_rmse(trial: optuna.Trial, options: SearchOptions, make_request: MakeRequest, dataset: Dataset) -> float:
+    words = suggest(trial, cells=options.cells, windows=options.windows)
+    trial.set_user_attr("options", words)
+    request = make_request(words)
+    torch.set_num_threads(request.fit.threads)
+    config, parts = prepare(request, dataset, Console(quiet=True))
+    model = new_model(config.model, parts.fit, seed=config.seed)
+    check_resolution(model, parts.fit, config.features)
+    fit = Fit(model.to(request.fit.device), parts, config.fit, seed=config.seed)
+    best = float("inf")
+    while not fit.is_finished:
+        best = min(best, fit.run_epoch().validation_rmse)
+        # By the share of epochs done: trials have different numbers of them.
+        percent = 100 * len(fit.history) // config.fit.epochs
+        trial.report(best, percent)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    assert fit.best is not None
+    trial.set_user_attr("epochs", len(fit.history))
+    # Of the weights that would be kept, not the luckiest epoch's.
+    return fit.best.validation_rmse
