@@ -36,7 +36,7 @@ def reaching(windows: WindowSet, reach: int) -> WindowSet:
     if reach <= windows.window:
         return windows
     runs = windows.runs
-    earliest_K = _series_starts(windows)[series_of(windows, runs.starts)] + reach
+    earliest_K = windows.series_starts[series_of(windows, runs.starts)] + reach
     return _like(windows, Runs.of_bounds(np.maximum(runs.starts, earliest_K), runs.stops))
 
 
@@ -52,12 +52,12 @@ def up_to(windows: WindowSet, horizon: int) -> WindowSet:
 
 def series_of(windows: WindowSet, places: Places) -> Places:
     """Which series, from 0, each place is in."""
-    return np.searchsorted(_series_starts(windows), places, side="right") - 1
+    return np.searchsorted(windows.series_starts, places, side="right") - 1
 
 
 def num_series_of(windows: WindowSet) -> int:
     """Series of the dataset, S, whether they have a window here or not."""
-    return len(_series_starts(windows)) - 1
+    return len(windows.series_starts) - 1
 
 
 def cut(windows: WindowSet, numbers_B: Places, start: int, stop: int) -> WindowSet:
@@ -68,8 +68,8 @@ def cut(windows: WindowSet, numbers_B: Places, start: int, stop: int) -> WindowS
         rows=windows.rows_of(numbers_B) - start,
         window=windows.window,
         horizon=windows.horizon,
-        series_starts=np.clip(_series_starts(windows) - start, 0, stop - start),
-        series_numbers=_series_numbers(windows),
+        series_starts=np.clip(windows.series_starts - start, 0, stop - start),
+        series_numbers=windows.series_numbers,
     )
 
 
@@ -84,14 +84,6 @@ def _like(windows: WindowSet, runs: Runs, *, horizon: int | None = None, rows: R
         rows=runs,
         window=windows.window,
         horizon=horizon or windows.horizon,
-        series_starts=_series_starts(windows),
-        series_numbers=_series_numbers(windows),
+        series_starts=windows.series_starts,
+        series_numbers=windows.series_numbers,
     )
-
-
-def _series_starts(windows: WindowSet) -> Places:
-    return windows._series_starts  # noqa: SLF001 (no other way to ask where a series begins)
-
-
-def _series_numbers(windows: WindowSet) -> Places | None:
-    return windows._series_numbers  # noqa: SLF001 (as above)

@@ -42,6 +42,9 @@ class Runs(NamedTuple):
     @classmethod
     def of_flags(cls, flags_L: NDArray[np.bool_], offset: int = 0) -> "Runs":
         """The places, counted from `offset`, whose flag is set."""
+        if flags_L.all():
+            # Most series have no gap, and there may be a hundred thousand of them.
+            return cls.of_bounds(np.array([offset]), np.array([offset + len(flags_L)]))
         edges = np.flatnonzero(np.diff(flags_L, prepend=False, append=False)).astype(np.int64) + offset
         return cls.of_bounds(edges[0::2], edges[1::2])
 

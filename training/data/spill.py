@@ -14,7 +14,7 @@ from training.data.cache import TemporaryRecords
 from training.data.grouping import Block, Census, RawSeries, cuts, joined
 
 # Blocks are joined up to so many rows: the longer the pieces of a series, the fewer writes.
-ROWS_AT_ONCE = 2**20
+ROWS_AT_ONCE = 2**19
 
 
 def spill_record(num_features: int, time: Any) -> np.dtype[Any]:

@@ -20,7 +20,8 @@ def positions(times_L: Times, rows_L: NDArray[np.int64], label: str, *, is_even:
     `rows_L` are the row numbers to name in an error, `label` says of which column, series and file. Raises DataError
     unless the times strictly increase and, where the rows are to be even, every step is a whole number of usual steps.
     """
-    backwards = np.flatnonzero(np.diff(times_L) <= np.zeros((), dtype=np.diff(times_L).dtype))
+    raw_steps = np.diff(times_L)
+    backwards = np.flatnonzero(raw_steps <= np.zeros((), dtype=raw_steps.dtype))
     if len(backwards):
         i = backwards[0]
         raise DataError(
@@ -29,7 +30,7 @@ def positions(times_L: Times, rows_L: NDArray[np.int64], label: str, *, is_even:
         )
     if not is_even or len(times_L) < 2:
         return np.arange(len(times_L))
-    steps = np.diff(_clock(times_L))
+    steps = np.diff(_clock(times_L, raw_steps))
     middle = (len(steps) - 1) // 2
     usual = np.partition(steps, middle)[middle]
     counts = np.rint(steps / usual)
@@ -43,13 +44,13 @@ def positions(times_L: Times, rows_L: NDArray[np.int64], label: str, *, is_even:
     return np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
 
 
-def _clock(times_L: Times) -> NDArray[np.float64]:
+def _clock(times_L: Times, raw_steps: Times) -> NDArray[np.float64]:
     """Times as numbers whose even steps are even: months where every time is the same moment of a month, else as is.
 
     Counted from the first time, so that nanoseconds since 1970 lose nothing in a float.
     """
     is_dated = np.issubdtype(times_L.dtype, np.datetime64)
-    if is_dated and (np.diff(times_L) >= SHORTEST_MONTH).all():
+    if is_dated and (raw_steps >= SHORTEST_MONTH).all():
         months_L = times_L.astype("datetime64[M]")
         after_start = times_L - months_L.astype(times_L.dtype)
         before_end = (months_L + np.timedelta64(1, "M")).astype(times_L.dtype) - times_L
