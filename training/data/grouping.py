@@ -29,11 +29,6 @@ class Block(NamedTuple):
     rows: NDArray[np.int64]
     times: Times | None
 
-    def part(self, start: int, stop: int) -> "Block":
-        """Rows `start` up to, without, `stop` of the block."""
-        times_L = None if self.times is None else self.times[start:stop]
-        return Block(self.codes[start:stop], self.values[start:stop], self.rows[start:stop], times_L)
-
 
 class RawSeries(NamedTuple):
     """The rows of one series in the order of the file, with gaps and all."""
@@ -139,23 +134,40 @@ def grouped_in_memory(blocks: Iterable[Block], names: Names) -> Iterator[RawSeri
 
 def consecutive(blocks: Iterable[Block], names: Names) -> Iterator[RawSeries]:
     """Each series ends where the next begins; one is in memory at a time."""
-    pieces: list[Block] = []
+    pieces: list[_Piece] = []
     for block in blocks:
         for start, stop in cuts(block.codes):
-            if pieces and pieces[0].codes[0] != block.codes[start]:
-                yield _raw(pieces, names)
-                pieces = []
-            pieces.append(block.part(start, stop))
+            piece = _Piece.of(block, start, stop)
+            if pieces and pieces[0].code != piece.code:
+                whole, pieces = _whole(pieces, names), []
+                yield whole
+            pieces.append(piece)
     if pieces:
-        yield _raw(pieces, names)
+        whole, pieces = _whole(pieces, names), []
+        yield whole
 
 
-def _raw(pieces: list[Block], names: Names) -> RawSeries:
+class _Piece(NamedTuple):
+    """What must be kept of a series until all of it was read."""
+
+    code: int
+    first_row: int
+    values: NDArray[np.float64]
+    times: Times | None
+
+    @classmethod
+    def of(cls, block: Block, start: int, stop: int) -> "_Piece":
+        times_L = None if block.times is None else block.times[start:stop]
+        return cls(int(block.codes[start]), int(block.rows[start]), block.values[start:stop], times_L)
+
+
+def _whole(pieces: list[_Piece], names: Names) -> RawSeries:
+    values_LF = np.concatenate([piece.values for piece in pieces])
     times = [piece.times for piece in pieces if piece.times is not None]
     return RawSeries(
-        id=(names.ids or [""])[int(pieces[0].codes[0])],
-        values=np.concatenate([piece.values for piece in pieces]),
-        rows=np.arange(pieces[0].rows[0], pieces[-1].rows[-1] + 1),
+        id=(names.ids or [""])[pieces[0].code],
+        values=values_LF,
+        rows=np.arange(len(values_LF)) + pieces[0].first_row,
         times=np.concatenate(times) if times else None,
     )
 

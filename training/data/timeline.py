@@ -28,7 +28,8 @@ def positions(times_L: Times, rows_L: NDArray[np.int64], label: str, *, is_even:
             f"{label}, row {rows_L[i + 1]}: {times_L[i + 1]} does not come after {times_L[i]}; "
             "timestamps must strictly increase"
         )
-    if not is_even or len(times_L) < 2:
+    # Most series are perfectly even, and there may be a hundred thousand of them, or one that fills the memory.
+    if not is_even or (raw_steps == raw_steps[:1]).all():
         return np.arange(len(times_L))
     steps = np.diff(_clock(times_L, raw_steps))
     middle = (len(steps) - 1) // 2

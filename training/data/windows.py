@@ -50,8 +50,8 @@ class WindowSet:
         self.runs = rows if isinstance(rows, Runs) else Runs.of_places(rows)
         self.window = window
         self.horizon = horizon
-        self.series_starts = np.array([0, len(self.store)]) if series_starts is None else series_starts
-        self.series_numbers = series_numbers
+        self._series_starts = np.array([0, len(self.store)]) if series_starts is None else series_starts
+        self._series_numbers = series_numbers
 
     def __len__(self) -> int:
         return self.runs.total
@@ -74,7 +74,7 @@ class WindowSet:
     @property
     def has_series(self) -> bool:
         """Whether batches come with series numbers."""
-        return self.series_numbers is not None
+        return self._series_numbers is not None
 
     @property
     def largest(self) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ class WindowSet:
             windows=values_BLF[:, : self.window],
             targets=values_BLF[:, self.window :, 0],
             time_seconds=None if times_BL is None else times_BL[:, : self.window],
-            series=None if self.series_numbers is None else self.series_numbers[self.series_of(places_B)][:, None],
+            series=None if self._series_numbers is None else self._series_numbers[self.series_of(places_B)][:, None],
         )
 
     def batches(self, size: int, dtype: DTypeLike | None = None) -> Iterator[WindowBatch]:
@@ -120,19 +120,19 @@ class WindowSet:
     @property
     def windows_per_series(self) -> NDArray[np.int64]:
         """How many windows each series of the dataset has in this set, [S]."""
-        counts_S = np.zeros(len(self.series_starts) - 1, dtype=np.int64)
+        counts_S = np.zeros(len(self._series_starts) - 1, dtype=np.int64)
         np.add.at(counts_S, self.series_of(self.runs.starts), self.runs.stops - self.runs.starts)
         return counts_S
 
     @property
     def series_starts(self) -> Places:
         """The place of each series' first row, [S + 1]; the last is behind the last series."""
-        return self.series_starts
+        return self._series_starts
 
     @property
     def series_numbers(self) -> Places | None:
         """The number of each series in the table, [S], or None."""
-        return self.series_numbers
+        return self._series_numbers
 
     def series_of(self, places: Places) -> Places:
         """Which series, from 0, each place is in."""
