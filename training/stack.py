@@ -104,7 +104,7 @@ class CellStack(nn.Module):
             outputs_TBH, _ = run_layer(cell, x_TBI)
             x_TBI = outputs_TBH + x_TBI if self.residual and k else outputs_TBH
         h_BH = final_state(top, x_TBI).h
-        return h_BH + x_TBI[-1] if self.residual else h_BH
+        return h_BH + x_TBI[-1] if self.residual and lower else h_BH
 
 
 class TorchStack(nn.Module):

@@ -1,4 +1,4 @@
-"""A series and how it is cut: the same shares for all, those of nyc_taxi's usual protocol."""
+"""A series and how it is cut: nyc_taxi by its usual protocol, any other as `python -m training fit` cuts by default."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import DataOptions, load
+from training.data import DataOptions, SplitOptions, load
 
-# Of nyc_taxi's 10320 values 5400 are fitted on and 600 validate; any other series is cut at the same shares.
-VALIDATION_SHARE = 600 / 10320
-TEST_SHARE = 4320 / 10320
+# Values to validate on and to test on; the rest is fitted on.
+PROTOCOLS = {"nyc_taxi": (600, 4320)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +42,8 @@ def read_series(path: Path) -> Series:
     """A file with one value column, as `python -m training` reads it. Raises TrainingError where it cannot."""
     with load(DataOptions(source=str(path))) as dataset:
         values = dataset.series[0].values[:, 0]
+    bounds = SplitOptions().bounds(len(values))
+    num_validation, num_test = PROTOCOLS.get(path.stem, (len(bounds.validation), len(bounds.test)))
     return Series(
-        name=path.stem,
-        path=path.resolve(),
-        values=values,
-        num_validation=round(len(values) * VALIDATION_SHARE),
-        num_test=round(len(values) * TEST_SHARE),
+        name=path.stem, path=path.resolve(), values=values, num_validation=num_validation, num_test=num_test
     )

@@ -19,7 +19,8 @@ The parameters are the cell's own, and gradients arrive at them as ever (fused o
 if it requires them, and at a given state. Differentiating twice is refused, and so is a second pass back through a
 graph whose memory is in use again. Forward hooks on the gates do not run. Every device and floating type will do;
 under torch.autocast the matrix products take its type, and all else, what the state carries first of all, stays
-in the type of the weights. Without gradients, only u = [1; x; h] is kept of all steps, T·B·(1 + F + H) numbers.
+in the type of the weights. A cell keeps the memory of its last training step as long as it lives; without
+gradients, only u = [1; x; h] is kept of all steps, T·B·(1 + F + H) numbers, and only for the call.
 """
 
 from training.cells.fast.layer import final_state, run_layer

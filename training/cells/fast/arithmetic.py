@@ -21,18 +21,18 @@ def tanh(a: Tensor, *, out: Tensor) -> None:
 
 
 def tanh_of_half_(a: Tensor) -> None:
-    """a ← tanh(a / 2), for what a product has given doubled."""
+    """Put tanh(a / 2) in the place of a, which a product has given doubled."""
     tanh_of_sigmoid_(a.sigmoid_())
 
 
 def tanh_of_sigmoid_(s: Tensor) -> None:
-    """s = σ(2a) ← tanh(a)."""
+    """Put tanh(a) in the place of s = σ(2a)."""
     torch.add(_MINUS_ONE, s, alpha=2, out=s)
 
 
 def multiply(a: Tensor, b: Tensor, *, out: Tensor) -> None:
-    """The matrix product a b, both factors rounded to the precision of `b`: lower than the rest under autocast."""
-    if a.dtype == b.dtype == out.dtype:
+    """The matrix product a b in the type of `a`, its factors rounded to that of `b`, which is less under autocast."""
+    if a.dtype == b.dtype:
         torch.mm(a, b, out=out)
     else:
         out.copy_(torch.mm(a.to(b.dtype), b))
@@ -40,7 +40,7 @@ def multiply(a: Tensor, b: Tensor, *, out: Tensor) -> None:
 
 def add_product(a: Tensor, b: Tensor, *, to: Tensor) -> None:
     """As `multiply`, added to what `to` holds."""
-    if a.dtype == b.dtype == to.dtype:
+    if a.dtype == b.dtype:
         to.addmm_(a, b)
     else:
         to.add_(torch.mm(a.to(b.dtype), b))

@@ -1,7 +1,7 @@
 """The GRU with the reset gate before the matmul, over a whole sequence: its equations are in training/cells/gru.py.
 
     a_t = W [1; x_t; h_{t-1}]          one product for r and z
-    n   = tanh(W_n [1; x_t; r * h_{t-1}])               doubled, as tanh(a) = 2 σ(2a) - 1
+    n   = tanh(W_n [1; x_t; r * h_{t-1}])               its product is doubled: tanh(a) = 2 σ(2a) - 1
     h_t = h_{t-1} + z * (n - h_{t-1})
 
 Back through time, with d v = ∂loss/∂v and δ_g = ∂loss/∂(what goes into gate g's σ or tanh):

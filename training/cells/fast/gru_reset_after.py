@@ -34,11 +34,8 @@ class GRUResetAfterTape(Tape):
         hidden = layout.hidden
         self.n_TBH, zrq_TBG = self.new_sequence(), self.new_steps(3)
         zrq_TBH = zrq_TBG.chunk(3, dim=2)
-        self.n, self.zrq, self.zr = (
-            self.n_TBH.unbind(),
-            self.by_step(zrq_TBG),
-            self.by_step(zrq_TBG[:, :, : 2 * hidden]),
-        )
+        self.n, self.zrq = self.n_TBH.unbind(), self.by_step(zrq_TBG)
+        self.zr = self.by_step(zrq_TBG[:, :, : 2 * hidden])
         self.z, self.r, self.q = map(self.by_step, zrq_TBH)
 
         d_a_SBG = self.new_block(4)

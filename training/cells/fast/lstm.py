@@ -1,6 +1,6 @@
 """Long short-term memory over a whole sequence: its equations are in training/cells/lstm.py.
 
-    a_t = W [1; x_t; h_{t-1}]          one product for o, i, f and g: doubled for g, as tanh(a) = 2 σ(2a) - 1
+    a_t = W [1; x_t; h_{t-1}]          one product for o, i, f and g, doubled for g: tanh(a) = 2 σ(2a) - 1
     c_t = f * c_{t-1} + i * g
     h_t = o * m,    m = tanh(c_t)
 

@@ -62,6 +62,7 @@ class Product:
         ]
         # The other way round than W: so the sum over steps is fastest.
         self._d_W_KG = u_TBK.new_empty(W_GK.shape[1], W_GK.shape[0])
+        self._d_weights, self._d_biases = self._d_W_KG[1:].t(), self._d_W_KG[0]
 
     def load(self, parameters: Sequence[Tensor]) -> None:
         """Copy in weight and bias of the first gate's Linear, of the second's, and so on."""
@@ -103,8 +104,8 @@ class Product:
 
     def parameter_gradients(self) -> list[Tensor]:
         """∂loss/∂W cut up for the gates' Linears, in the order of `load`, in memory of its own."""
-        weights = self._d_W_KG[1:].t().clone(memory_format=torch.contiguous_format).chunk(len(self.reads))
-        biases = self._d_W_KG[0].clone().chunk(len(self.reads))
+        weights = self._d_weights.clone(memory_format=torch.contiguous_format).chunk(len(self.reads))
+        biases = self._d_biases.clone().chunk(len(self.reads))
         return [
             part
             for weight, bias, read in zip(weights, biases, self.reads, strict=True)

@@ -1,6 +1,6 @@
 """The simple recurrent cell over a whole sequence: its equation is in training/cells/rnn.py.
 
-    h_t = tanh(a_t),    a_t = W [1; x_t; h_{t-1}]          the product gives 2 a_t
+    h_t = tanh(a_t),    a_t = W [1; x_t; h_{t-1}]          the product is doubled: tanh(a) = 2 σ(2a) - 1
 
 Back through time, with d v = ∂loss/∂v:
 
