@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.accuracy.libraries import PEERS
-from benchmarks.accuracy.ours import INPUTS, KINDS, RECIPES, Inputs, Ours, Recipe
+from benchmarks.accuracy.ours import KINDS, RECIPES, Inputs, Ours, Recipe
 from benchmarks.accuracy.peer import Peer, ask, install, of_series
 from benchmarks.accuracy.series import Series, read_series
 from benchmarks.accuracy.speed import BATCH_SIZE, HIDDEN_SIZE, ROUNDS, seconds_per_epoch
@@ -40,6 +40,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="a file with one value column")
     parser.add_argument("--windows", default="5,48", help="values to look back on")
     parser.add_argument("--seeds", type=int, default=3, help="fits of each model")
+    parser.add_argument("--peer-seeds", type=int, default=3, help="of a library's model; kept ones are shown too")
     parser.add_argument("--work", type=Path, default=HERE / ".work" / "accuracy", help="where results are kept")
     parser.add_argument("--venvs", type=Path, default=HERE / ".venvs", help="where the libraries are installed")
     parser.add_argument("--no-peers", action="store_true", help="ours and the baselines alone")
@@ -55,6 +56,7 @@ class Benchmark:
         self._console = console
         self._store = Store(options.work)
         self._seeds = range(options.seeds)
+        self._num_peer_seeds = options.peer_seeds
         self._share = options.steps_share
         self._ours = Ours(self._store, options.work / "runs", self._say)
         self._peers = () if options.no_peers else PEERS
@@ -63,15 +65,12 @@ class Benchmark:
     def contest(self, series: Series, window: int) -> Contest:
         """All rows of a series and window."""
         recipe = self._recipe(window)
-        fold_scores = self._ours.choose(series, recipe)
-        inputs = min(INPUTS, key=lambda each: fold_scores[each.name])
-        rows, baselines = self._our_rows(series, recipe, inputs)
+        choice = self._ours.choose(series, recipe)
+        rows, baselines = self._our_rows(series, replace(recipe, intervals=choice.intervals), choice.inputs)
         for peer in self._peers:
             for model in peer.models:
                 rows.append(self._peer_row(series, window, peer, model))
-        return Contest(
-            series=series, window=window, inputs=inputs.name, fold_scores=fold_scores, rows=[*rows, *baselines]
-        )
+        return Contest(series=series, window=window, choice=choice, rows=[*rows, *baselines])
 
     def epochs(self, series: Series, window: int) -> dict[str, float]:
         """Seconds for an epoch of the same model, by name."""
@@ -116,6 +115,8 @@ class Benchmark:
                 return ask(peer, self._pythons[peer.name], request)  # noqa: B023
 
             asked = {**vars(request), "version": peer.version}
+            if seed >= self._num_peer_seeds and self._store.find(name, asked) is None:
+                continue
             answer = self._store.get(name, asked, make)
             scores.append(score_of(np.array(answer["predictions"]), series))
         return Row(name=f"{peer.name} {model}", scores=scores)
@@ -148,7 +149,7 @@ def _page_lines(
     if options.steps_share != 1:
         yield f"**A trial: every fit was cut to {options.steps_share:.0%} of its steps.**"
         yield ""
-    yield f"Mean of {options.seeds} seeds, ± their standard deviation. Protocol and settings: benchmarks/accuracy/."
+    yield "Means over seeds, ± their standard deviation. Protocol and settings: benchmarks/accuracy/."
     yield ""
     yield from verdict_lines(contests, LIMITS)
     for contest in contests:

@@ -34,17 +34,17 @@ NEURALFORECAST = Peer(
     version="3.3.0",
     models=("LSTM", "GRU"),
     timed="LSTM",
-    settings={"loss": "MSE", "max_steps": 2000, "val_check_steps": 50, "early_stop_patience_steps": 10},
+    settings={"loss": "MSE", "max_steps": 1000, "val_check_steps": 50, "early_stop_patience_steps": 10},
     same_model=_neuralforecast_same,
 )
 
 DARTS = Peer(
     name="darts",
     version="0.48.1",
-    models=("BlockRNN", "RNN"),
+    models=("BlockRNN",),
     timed="BlockRNN",
     settings={
-        "n_epochs": 40,
+        "n_epochs": 20,
         "batch_size": 64,
         "hidden_dim": 32,
         "optimizer_kwargs": {"lr": 3e-3},

@@ -1,8 +1,9 @@
 """Our side: what is fitted, by `python -m training fit`, and how the model's inputs are chosen without the test part.
 
 Rolling-origin validation: the values in front of the test part are cut into folds. Each fold in turn is predicted by a
-model fitted on what lies in front of it, and the inputs with the smallest mean log(RMSE / RMSE of the last value)
-are taken. One validation part alone would not show what a change of level does; the folds do, where a series has any.
+model fitted on what lies in front of it. The inputs with the smallest mean log(RMSE / RMSE of the last value) are
+taken, and the intervals whose coverage is nearest to what they promise. One validation part alone would not show
+what a change of level does; the folds do, where a series has any.
 """
 
 import json
@@ -10,7 +11,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from benchmarks.accuracy.store import Store
 
 KINDS = ("lstm", "gru")
 CHOSEN_WITH = "lstm"
+INTERVALS = ("conformal", "quantile")
 LEVEL = 0.9
 
 # The folds are cut from the last of the values that may be looked at; each fit keeps a part to stop early by.
-NUM_FOLDS = 3
+NUM_FOLDS = 2
 FOLDS_SHARE = 0.65
 FOLD_VALIDATION_SHARE = 0.12
 
@@ -52,11 +54,7 @@ class Inputs:
         return self.scaling == "fit"
 
 
-INPUTS = tuple(
-    Inputs(transform=transform, scaling=scaling)
-    for scaling in ("fit", "window")
-    for transform in ("difference", "value-and-difference")
-)
+INPUTS = (Inputs(transform="difference"), Inputs(transform="value-and-difference"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +68,11 @@ class Recipe:
     average: float = 0.99
     loss_steps_share: float = 0.0
     intervals: str = "conformal"
+
+    @property
+    def suffix(self) -> str:
+        """What tells the fits with intervals of another kind apart."""
+        return "" if self.intervals == "conformal" else f"-{self.intervals}"
 
     def options(self, num_windows: int, inputs: Inputs) -> dict[str, str | int | float]:
         """As the command takes them."""
@@ -91,6 +94,16 @@ class Recipe:
             "levels": LEVEL,
             "season": 0,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the folds prefer, and their figures: `errors` by inputs, the `coverages` of each fold by intervals."""
+
+    inputs: Inputs
+    errors: dict[str, float]
+    intervals: str
+    coverages: dict[str, list[float]]
 
 
 # By window; another window takes the nearest. In a long one, every step of the later half knows enough to be taught.
@@ -118,7 +131,7 @@ class Ours:
         """The run's backtest and the best epoch, on the series' own parts."""
         options = recipe.options(series.num_fit - recipe.window, inputs)
         return self._fitted(
-            f"{series.name}/{kind}-{inputs.transform}-{inputs.scaling}-{recipe.window}-{seed}",
+            f"{series.name}/{kind}-{inputs.transform}-{inputs.scaling}-{recipe.window}-{seed}{recipe.suffix}",
             {
                 "data": str(series.path),
                 "validation": series.num_validation,
@@ -129,18 +142,34 @@ class Ours:
             },
         )
 
-    def choose(self, series: Series, recipe: Recipe) -> dict[str, float]:
-        """By name of the inputs, the mean log(RMSE / last value's RMSE) over the folds; the smallest is the best."""
+    def choose(self, series: Series, recipe: Recipe) -> Choice:
+        """The inputs by the smallest mean log(RMSE / last value's) over the folds, then the intervals by coverage."""
+        errors = {}
+        for inputs in INPUTS:
+            rows = [fold["rows"] for fold in self._folds(series, recipe, inputs)]
+            naive = [{row["name"]: row["rmse"] for row in each}["last value"] for each in rows]
+            ratios = [each[0]["rmse"] / last for each, last in zip(rows, naive, strict=True)]
+            errors[inputs.name] = float(np.mean(np.log(ratios)))
+        inputs = min(INPUTS, key=lambda each: errors[each.name])
+        coverages = {}
+        for intervals in INTERVALS:
+            folds = self._folds(series, replace(recipe, intervals=intervals), inputs)
+            coverages[intervals] = [fold["rows"][0]["intervals"][0]["coverage"] for fold in folds]
+        nearest = min(INTERVALS, key=lambda each: np.mean(np.abs(np.array(coverages[each]) - LEVEL)))
+        return Choice(inputs=inputs, errors=errors, intervals=nearest, coverages=coverages)
+
+    def _folds(self, series: Series, recipe: Recipe, inputs: Inputs) -> list[dict[str, Any]]:
+        """A fit for each fold, judged on the fold."""
         known = len(series.values) - series.num_test
         stops = np.linspace(known * (1 - FOLDS_SHARE), known, NUM_FOLDS + 1).astype(int)
-        scores: dict[str, list[float]] = {inputs.name: [] for inputs in INPUTS}
+        found = []
         for fold, (start, stop) in enumerate(pairwise(stops)):
             path = self._first_values(series, fold, int(stop))
             num_validation = int(start * FOLD_VALIDATION_SHARE)
-            for inputs in INPUTS:
-                options = recipe.options(int(start) - num_validation - recipe.window, inputs)
-                found = self._fitted(
-                    f"{series.name}/fold{fold}-{inputs.transform}-{inputs.scaling}-{recipe.window}",
+            options = recipe.options(int(start) - num_validation - recipe.window, inputs)
+            found.append(
+                self._fitted(
+                    f"{series.name}/fold{fold}-{inputs.transform}-{inputs.scaling}-{recipe.window}{recipe.suffix}",
                     {
                         "data": str(path),
                         "validation": num_validation,
@@ -150,9 +179,8 @@ class Ours:
                         **options,
                     },
                 )
-                rows = {row["name"]: row["rmse"] for row in found["rows"]}
-                scores[inputs.name].append(math.log(found["rows"][0]["rmse"] / rows["last value"]))
-        return {name: float(np.mean(found)) for name, found in scores.items()}
+            )
+        return found
 
     def _first_values(self, series: Series, fold: int, stop: int) -> Path:
         """A file with the values up to a fold's end: a fit on it cannot see what follows."""

@@ -44,6 +44,4 @@ def read_series(path: Path) -> Series:
         values = dataset.series[0].values[:, 0]
     bounds = SplitOptions().bounds(len(values))
     num_validation, num_test = PROTOCOLS.get(path.stem, (len(bounds.validation), len(bounds.test)))
-    return Series(
-        name=path.stem, path=path.resolve(), values=values, num_validation=num_validation, num_test=num_test
-    )
+    return Series(name=path.stem, path=path.resolve(), values=values, num_validation=num_validation, num_test=num_test)

@@ -21,17 +21,27 @@ class Store:
 
     def get(self, name: str, asked: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of `make`, or what it gave the last time it was asked for the same."""
-        path = self.folder / f"{name}.json"
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-        if path.is_file():
-            kept = json.loads(path.read_text())
-            if kept["digest"] == digest:
-                result: dict[str, Any] = kept["result"]
-                return result
+        kept = self.find(name, asked)
+        if kept is not None:
+            return kept
         result = make()
+        path = self.folder / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"asked": asked, "digest": digest, "result": result}).encode())
+        write_atomically(path, json.dumps({"asked": asked, "digest": _digest(asked), "result": result}).encode())
         return result
+
+    def find(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The result kept under this name, if it was asked for with the same."""
+        path = self.folder / f"{name}.json"
+        if not path.is_file():
+            return None
+        kept = json.loads(path.read_text())
+        result: dict[str, Any] | None = kept["result"] if kept["digest"] == _digest(asked) else None
+        return result
+
+
+def _digest(asked: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def make_ignored(folder: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.accuracy.ours import Choice
 from benchmarks.accuracy.series import Series
 
 
@@ -53,8 +54,7 @@ class Contest:
 
     series: Series
     window: int
-    inputs: str
-    fold_scores: dict[str, float]
+    choice: Choice
     rows: Sequence[Row]
 
     @property
@@ -83,19 +83,31 @@ def tolerance(num_test: int) -> float:
 def contest_lines(contest: Contest) -> Iterable[str]:
     """The table of a contest."""
     series = contest.series
-    folds = ", ".join(f"{name} {score:.3f}" for name, score in contest.fold_scores.items())
+    choice = contest.choice
+    errors = ", ".join(f"{name} {error:.3f}" for name, error in choice.errors.items())
+    coverages = ", ".join(
+        f"{name} {' and '.join(f'{coverage:.1%}' for coverage in found)}" for name, found in choice.coverages.items()
+    )
     yield f"### {series.name}, window {contest.window}"
     yield ""
     yield (
         f"{series.num_fit} values to fit on, {series.num_validation} to validate, {series.num_test} to test. "
-        f"Inputs chosen: {contest.inputs} (mean log RMSE / last value's over the folds: {folds})."
+        f"Chosen on folds in front of the test: inputs {choice.inputs.name} (mean log RMSE / last value's: {errors}), "
+        f"intervals {choice.intervals} (held: {coverages})."
     )
     yield ""
-    yield "| | RMSE | ± | MAE | MASE | 90 % interval holds | mean width |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| | fits | RMSE | ± | MAE | MASE | 90 % interval holds | mean width |"
+    yield "|---|---|---|---|---|---|---|---|"
     for row in contest.rows:
         name = f"**{row.name}**" if row.is_chosen else row.name
-        cells = [name, _number(row.rmse), _number(row.spread), _number(row.mean("mae")), _number(row.mean("mase"))]
+        cells = [
+            name,
+            str(len(row.scores)),
+            _number(row.rmse),
+            _number(row.spread),
+            _number(row.mean("mae")),
+            _number(row.mean("mase")),
+        ]
         coverage = row.mean("coverage")
         cells += ["–" if coverage is None else f"{coverage:.1%}", _number(row.mean("width"))]
         yield f"| {' | '.join(cells)} |"
