@@ -38,6 +38,8 @@ stubs: venv
 
 bench: venv
 	$(PY) -m benchmarks.startup
+	$(PY) -m benchmarks.training_step
+	@echo 'longer ones: python -m benchmarks.data_memory; python -m benchmarks.accuracy FILE.csv…; python -m training memory'
 
 format: venv
 	$(VENV)/bin/ruff check --fix .

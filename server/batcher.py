@@ -9,8 +9,8 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,28 +30,28 @@ Observe = Callable[[Tensors, Tensors], None]
 MIN_PUSHBACK_MS, MAX_PUSHBACK_MS = 1, 1000
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Predictions [N, horizon], where the time went (seconds), and the intervals' ends where they were asked for."""
+class Answer(NamedTuple):
+    """Predictions [N, horizon] and where the time went, seconds; and what else was asked for.
+
+    `ends` are those of the intervals, `levels` their L levels. `num_unknown_series` of the windows are of a series that
+    the model does not know. The batcher gives every level and counts nothing.
+    """
 
     predictions_NH: NDArray[np.float32]
     queue_seconds: float
     run_seconds: float
     ends: Ends | None = None
+    levels: Sequence[float] = ()
+    num_unknown_series: int = 0
 
 
-@dataclass(frozen=True)
-class _Run:
+class _Run(NamedTuple):
     """What one run of the engine took and gave, and its seconds."""
 
     inputs: Tensors
     outputs: Tensors
+    num_windows: int
     seconds: float
-
-    @property
-    def num_windows(self) -> int:
-        """Rows of every array."""
-        return len(self.inputs[WINDOW])
 
 
 class _Waiting:
@@ -90,6 +90,10 @@ class Batcher:
         self._run = run
         self._direct_horizon = direct_horizon
         self._num_levels = num_levels
+        # What a row of each output must be.
+        self._row_shapes: list[tuple[str, tuple[int, ...]]] = [(NEXT, (direct_horizon,))]
+        if num_levels:
+            self._row_shapes += [(name, (direct_horizon, num_levels)) for name in (LOWER, UPPER)]
         self._scheduler = scheduler
         self._metrics = metrics
         self._observe = observe
@@ -191,20 +195,15 @@ class Batcher:
         """On the engine thread: one run for the whole batch."""
         started = perf_counter()
         inputs = joined([piece.inputs() for piece in batch.slices])
+        num_windows = len(inputs[WINDOW])
         outputs = self._run(inputs)
-        self._check_shapes(outputs, len(inputs[WINDOW]))
-        return _Run(inputs, outputs, perf_counter() - started)
-
-    def _check_shapes(self, outputs: Tensors, num_windows: int) -> None:
-        """Otherwise numpy would broadcast or cut, and callers would get their neighbours' answers."""
-        expected: dict[str, tuple[int, ...]] = {NEXT: (num_windows, self._direct_horizon)}
-        if self._num_levels:
-            expected[LOWER] = expected[UPPER] = (num_windows, self._direct_horizon, self._num_levels)
-        for name, shape in expected.items():
-            if outputs[name].shape != shape:
+        for name, row_shape in self._row_shapes:
+            if outputs[name].shape != (num_windows, *row_shape):
+                # numpy would broadcast or cut it, and callers would get their neighbours' answers.
                 raise ValueError(
                     f"the engine answered {name} {list(outputs[name].shape)} for {num_windows} windows. This is a bug."
                 )
+        return _Run(inputs, outputs, num_windows, perf_counter() - started)
 
     def _finish(self, batch: Batch, done: "Future[_Run]") -> None:
         """Hand out the results and start the next run."""
@@ -234,16 +233,15 @@ class Batcher:
             if waiting is None or entry.closed:
                 continue
             waiting.run_seconds += run.seconds
-            wanted = slice(entry.num_wanted)
-            next_BK, ends = run.outputs[NEXT][rows], None
+            next_BW, ends = run.outputs[NEXT][rows, : entry.num_wanted], None
             if entry.ends is not None:
-                ends = Ends(run.outputs[LOWER][rows, wanted], run.outputs[UPPER][rows, wanted])
-            row = first_not_finite(next_BK[:, wanted], *(ends or ()))
+                ends = Ends(*(run.outputs[name][rows, : entry.num_wanted] for name in (LOWER, UPPER)))
+            row = first_not_finite(next_BW, *(ends or ()))
             if row is not None:
                 self._fail(entry, NotFinite(piece.start + row))
                 continue
             step = entry.step
-            entry.accept(piece.start, piece.stop, next_BK, ends)
+            entry.accept(piece.start, piece.stop, next_BW, ends)
             if entry.finished:
                 self._metrics.predictions.inc(entry.num_windows * entry.horizon)
                 if not waiting.reply.done():

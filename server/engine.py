@@ -34,7 +34,8 @@ class Session:
 
     def run(self, inputs: Tensors) -> Tensors:
         """Outputs by name."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+        arrays = self._session.run(self._outputs, inputs)
+        return {name: arrays[k] for k, name in enumerate(self._outputs)}
 
     def nodes_by_provider(self) -> Counter[str]:
         """How many of the graph's nodes each provider runs, as the session itself assigned them."""

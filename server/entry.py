@@ -1,6 +1,6 @@
 """One call's windows on their way through the engine.
 
-Shapes: N windows, T time, F features, K values that one run gives, L interval levels.
+Shapes: N windows, T time, F features, K values that one run gives, W of them that are wanted, L interval levels.
 """
 
 from typing import NamedTuple
@@ -51,16 +51,17 @@ class Entry:
         self.closed = False
         # How many of its windows are in the queue; kept by the scheduler.
         self.queued_windows = 0
-        # How many values ahead were predicted of every window.
+        # How many values ahead were predicted of every window, and how many of the next K are asked for.
         self.step = 0
+        self.num_wanted = min(direct_horizon, horizon)
         # First window not yet taken in this step, and how many of this step came back.
         self.cursor = 0
         self.answered = 0
         self.predictions_NH = np.empty((self.num_windows, horizon), np.float32)
         shape = (self.num_windows, horizon, num_levels)
         self.ends = Ends(np.empty(shape, np.float32), np.empty(shape, np.float32)) if num_levels else None
-        num_fed_back = (horizon - 1) // direct_horizon * direct_horizon
-        if num_fed_back:
+        if horizon > direct_horizon:
+            num_fed_back = (horizon - 1) // direct_horizon * direct_horizon
             future_NHF = None if future_NHF is None else future_NHF[:, :num_fed_back]
             windows_NTF = extended(windows_NTF, num_fed_back, future_NHF)
             time_seconds_NT = None if time_seconds_NT is None else continued(time_seconds_NT, num_fed_back)
@@ -81,27 +82,19 @@ class Entry:
             tensors[SERIES] = self._series[start:stop]
         return tensors
 
-    @property
-    def num_wanted(self) -> int:
-        """How many of the K values of the current step are asked for."""
-        return min(self.direct_horizon, self.horizon - self.step)
-
-    def accept(self, start: int, stop: int, next_BK: NDArray[np.float32], ends: Ends | None = None) -> None:
-        """Take in what the graph gave for windows `start` to `stop` in the current step, all K values.
-
-        `ends`, if they are kept, are those of the wanted values alone.
-        """
-        num_wanted = self.num_wanted
-        after = self.step + num_wanted
-        self.predictions_NH[start:stop, self.step : after] = next_BK[:, :num_wanted]
+    def accept(self, start: int, stop: int, next_BW: NDArray[np.float32], ends: Ends | None = None) -> None:
+        """Take in what the graph gave for windows `start` to `stop` in the current step, as far as it is wanted."""
+        after = self.step + self.num_wanted
+        self.predictions_NH[start:stop, self.step : after] = next_BW
         if after < self.horizon:
-            self._windows[start:stop, self.window + self.step : self.window + after, 0] = next_BK
+            self._windows[start:stop, self.window + self.step : self.window + after, 0] = next_BW
         if self.ends is not None and ends is not None:
             self.ends.lower[start:stop] = ends.lower
             self.ends.upper[start:stop] = ends.upper
         self.answered += stop - start
         if self.answered == self.num_windows:
             self.step = after
+            self.num_wanted = min(self.direct_horizon, self.horizon - after)
             self.answered = self.cursor = 0
 
     @property

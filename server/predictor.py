@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,7 @@ class FieldNames:
     intervals: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
+class Question(NamedTuple):
     """What a caller asks of a model, as it was sent.
 
     `windows` [N, T, F], `future` [N, horizon - 1, F - 1], `time_seconds` [N, T]. `series` is that of each window, by
@@ -52,16 +52,6 @@ class Question:
     time_seconds: NDArray[np.int64] | None = None
     series: Sequence[str] | NDArray[np.int64] | None = None
     levels: Sequence[float] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What a caller gets: the answer, the levels of the intervals in it, and how many windows' series are unknown."""
-
-    answer: Answer
-    ends: Ends | None
-    levels: list[float]
-    num_unknown_series: int
 
 
 class Predictor:
@@ -89,7 +79,7 @@ class Predictor:
 
     async def predict(
         self, served: Served, question: Question, *, deadline: float = math.inf, fields: FieldNames
-    ) -> Reply:
+    ) -> Answer:
         """Check the request and wait for its answer; `deadline` is on the loop's clock, seconds.
 
         Raises InvalidRequest, or what Batcher.predict raises.
@@ -104,7 +94,7 @@ class Predictor:
         future_NHF = check_future(fields.future, question.future, manifest, num_windows, horizon)
         time_seconds_NT = check_time_seconds(fields.time_seconds, question.time_seconds, manifest, num_windows)
         series = check_series(fields.series, question.series, manifest, num_windows)
-        series_N1 = served.series.numbers(series) if isinstance(series, Sequence) else series
+        series_N1 = None if series is None else served.series.numbers(series)
         try:
             answer = await served.batcher.predict(
                 windows_NTF,
@@ -118,17 +108,14 @@ class Predictor:
         except NotFinite as error:
             check_not_extreme(fields.windows, windows_NTF, error.row)
             raise
-        return Reply(
-            answer=answer,
-            ends=None if answer.ends is None else Ends(*(array[:, :, places] for array in answer.ends)),
-            levels=[manifest.intervals.levels[place] for place in places] if manifest.intervals else [],
-            num_unknown_series=0 if series_N1 is None else self._count_unknown(served, series_N1),
-        )
-
-    def _count_unknown(self, served: Served, series_N1: NDArray[np.int64]) -> int:
-        num_unknown = served.series.num_unknown(series_N1)
-        self._unknown_series.labels(served.model, str(served.version)).inc(num_unknown)
-        return num_unknown
+        if answer.ends is not None and manifest.intervals is not None:
+            levels = [manifest.intervals.levels[place] for place in places]
+            answer = answer._replace(ends=Ends(*(array[:, :, places] for array in answer.ends)), levels=levels)
+        if series_N1 is not None:
+            num_unknown = served.series.num_unknown(series_N1)
+            self._unknown_series.labels(served.model, str(served.version)).inc(num_unknown)
+            answer = answer._replace(num_unknown_series=num_unknown)
+        return answer
 
     async def drain(self) -> None:
         """Refuse new work; return when everything admitted has been answered."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from export.artifact import folder
 from export.artifact.errors import ArtifactError
@@ -43,8 +44,7 @@ class Version:
     series: SeriesTable = field(default_factory=SeriesTable)
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(NamedTuple):
     """A version that answers."""
 
     model: str

@@ -5,14 +5,13 @@ Plain policy: no thread, socket, clock or onnxruntime. Time comes in as an argum
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from server.entry import Entry
 from server.tensors import Tensors
 
 
-@dataclass(frozen=True)
-class Slice:
+class Slice(NamedTuple):
     """Windows `start` to `stop` of one entry."""
 
     entry: Entry
@@ -29,12 +28,11 @@ class Slice:
         return self.entry.inputs(self.start, self.stop)
 
 
-@dataclass
-class Batch:
+class Batch(NamedTuple):
     """What one run takes, and what was found too late on the way."""
 
-    slices: list[Slice] = field(default_factory=list)
-    expired: list[Entry] = field(default_factory=list)
+    slices: list[Slice]
+    expired: list[Entry]
 
     @property
     def num_windows(self) -> int:
@@ -81,7 +79,7 @@ class Scheduler:
         A call that does not fit whole goes behind the others with what is left of it: nobody waits for more than
         one run of a large call.
         """
-        batch = Batch()
+        batch = Batch([], [])
         room = self.max_batch_windows
         while self._queue and room:
             entry = self._queue.popleft()

@@ -23,9 +23,11 @@ class SeriesTable:
     def __len__(self) -> int:
         return len(self._number_of_id)
 
-    def numbers(self, ids: Iterable[str]) -> NDArray[np.int64]:
-        """The numbers [N, 1] of the ids; UNKNOWN for those that are not in the table."""
-        found = [self._number_of_id.get(name, UNKNOWN) for name in ids]
+    def numbers(self, series: Iterable[str] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """The numbers [N, 1] of ids, UNKNOWN for those that are not in the table; numbers are left as they are."""
+        if isinstance(series, np.ndarray):
+            return series
+        found = [self._number_of_id.get(name, UNKNOWN) for name in series]
         return np.array(found, np.int64)[:, None]
 
     def num_unknown(self, series_N1: NDArray[np.int64]) -> int:

@@ -24,6 +24,8 @@ Tensors = dict[str, NDArray[Any]]
 def joined(pieces: Sequence[Tensors]) -> Tensors:
     """The rows of all pieces, one piece behind the other, C-contiguous. All pieces have the same names."""
     first = pieces[0]
-    if len(pieces) == 1:
-        return {name: np.ascontiguousarray(array) for name, array in first.items()}
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in first}
+    if len(pieces) > 1:
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in first}
+    for name, array in first.items():
+        first[name] = np.ascontiguousarray(array)
+    return first

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import grpc
 from grpc.aio import ServicerContext
+from prometheus_client import Counter, Histogram
 
 from server.errors import RequestError
 from server.metrics import UNKNOWN_MODEL, Metrics
@@ -39,6 +40,8 @@ class Calls:
     def __init__(self, metrics: Metrics, known_model: Callable[[str], bool]) -> None:
         self._metrics = metrics
         self._known_model = known_model
+        # As many as there are series on the page.
+        self._known_children: dict[tuple[str, ...], tuple[Counter, Histogram]] = {}
 
     def labels(self, model: str) -> Labels:
         """Labels for a call about `model`; a name nobody has is counted as unknown."""
@@ -79,8 +82,18 @@ class Calls:
                 outcome.code = grpc.StatusCode.CANCELLED
             raise
         finally:
-            self._metrics.requests.labels(labels.model, labels.version, rpc, outcome.code.name).inc()
-            self._metrics.request_seconds.labels(labels.model, rpc).observe(perf_counter() - started)
+            requests, request_seconds = self._children(labels.model, labels.version, rpc, outcome.code.name)
+            requests.inc()
+            request_seconds.observe(perf_counter() - started)
+
+    def _children(self, *key: str) -> tuple[Counter, Histogram]:
+        """The count and the clock of model, version, RPC and code; finding them by their labels takes longer."""
+        found = self._known_children.get(key)
+        if found is None:
+            model, _, rpc, _ = key
+            found = self._metrics.requests.labels(*key), self._metrics.request_seconds.labels(model, rpc)
+            self._known_children[key] = found
+        return found
 
 
 @dataclass

@@ -50,20 +50,21 @@ class NextValue(NextValueServicer):
             series=request.series or None,
             levels=request.intervals.levels if request.HasField("intervals") else None,
         )
-        reply = await self._predictor.predict(served, question, deadline=deadline_of(context), fields=_FIELDS)
-        answer, raw = reply.answer, bool(request.windows.raw_values)
+        answer = await self._predictor.predict(served, question, deadline=deadline_of(context), fields=_FIELDS)
+        raw = bool(request.windows.raw_values)
         response = pb.PredictResponse(
             model=served.model,
             version=served.version,
             predictions=to_message(answer.predictions_NH, raw=raw),
             queue_time_ns=round(answer.queue_seconds * 1e9),
             run_time_ns=round(answer.run_seconds * 1e9),
-            levels=reply.levels,
-            num_unknown_series=reply.num_unknown_series,
         )
-        if reply.ends is not None:
-            response.lower.CopyFrom(to_message(reply.ends.lower, raw=raw))
-            response.upper.CopyFrom(to_message(reply.ends.upper, raw=raw))
+        if answer.num_unknown_series:
+            response.num_unknown_series = answer.num_unknown_series
+        if answer.ends is not None:
+            response.levels.extend(answer.levels)
+            response.lower.CopyFrom(to_message(answer.ends.lower, raw=raw))
+            response.upper.CopyFrom(to_message(answer.ends.upper, raw=raw))
         return response
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: ARG002 (no fields)

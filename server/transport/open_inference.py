@@ -98,10 +98,10 @@ class OpenInference(GRPCInferenceServiceServicer):
             series=arrays.get(SERIES),
             levels=() if LOWER in names or UPPER in names else None,
         )
-        reply = await self._predictor.predict(served, question, deadline=deadline_of(context), fields=_FIELDS)
-        given = {NEXT: reply.answer.predictions_NH}
-        if reply.ends is not None:
-            given |= {LOWER: reply.ends.lower, UPPER: reply.ends.upper}
+        answer = await self._predictor.predict(served, question, deadline=deadline_of(context), fields=_FIELDS)
+        given = {NEXT: answer.predictions_NH}
+        if answer.ends is not None:
+            given |= {LOWER: answer.ends.lower, UPPER: answer.ends.upper}
         tensor = pb.ModelInferResponse.InferOutputTensor
         return pb.ModelInferResponse(
             model_name=served.model,

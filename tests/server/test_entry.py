@@ -59,16 +59,17 @@ def test_every_horizon_is_the_loop_written_out(
             inputs = entry.inputs(start, stop)
             assert set(inputs) == {"window"} | {NAMES[word] for word in takes}
             context = inputs.get("time_seconds"), inputs.get("series")
-            entry.accept(start, stop, following(inputs["window"], *context, num_ahead=direct_horizon))
+            given = following(inputs["window"], *context, num_ahead=direct_horizon)
+            entry.accept(start, stop, given[:, : entry.num_wanted])
     expected = slid(windows, horizon, future, time_seconds_NT=times, series_N1=series, num_ahead=direct_horizon)
     np.testing.assert_array_equal(entry.predictions_NH, expected)
     assert num_runs == math.ceil(horizon / direct_horizon)
 
 
-def test_a_horizon_of_one_run_takes_the_first_columns() -> None:
+def test_a_horizon_within_one_run_wants_no_more() -> None:
     entry = make_entry(2, horizon=2, direct_horizon=3)
     assert entry.num_wanted == 2
-    entry.accept(0, 2, np.array([[1, 2, 3], [4, 5, 6]], np.float32))
+    entry.accept(0, 2, np.array([[1, 2], [4, 5]], np.float32))
     assert entry.finished
     assert entry.predictions_NH.tolist() == [[1, 2], [4, 5]]
 
@@ -80,7 +81,7 @@ def test_windows_slide_over_all_that_a_run_gave() -> None:
     assert not entry.finished
     assert (entry.step, entry.num_wanted) == (5, 1)
     assert entry.windows(0, 1)[0, :, 0].tolist() == [3, 4, 5]
-    entry.accept(0, 1, np.array([[6, 7, 8, 9, 10]], np.float32))
+    entry.accept(0, 1, np.array([[6]], np.float32))
     assert entry.finished
     assert entry.predictions_NH.tolist() == [[1, 2, 3, 4, 5, 6]]
 
@@ -105,7 +106,7 @@ def test_ends_are_kept_where_they_belong(order: tuple[int, int]) -> None:
     for k in order:
         start, stop = pieces[k]
         wanted = lower[start:stop, :2]
-        entry.accept(start, stop, lower[start:stop, :, 0], Ends(wanted, 100 + wanted))
+        entry.accept(start, stop, wanted[:, :, 0], Ends(wanted, 100 + wanted))
     assert entry.finished
     assert entry.ends is not None
     np.testing.assert_array_equal(entry.ends.lower, lower[:, :2])

@@ -1,20 +1,14 @@
 """Fits that end by kill -9 at a chosen place, in a process of their own."""
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
 from unittest import mock
 
-import torch._dynamo  # noqa: F401  (takes seconds; an optimiser would import it in every process)
-
+from tests.training.forked import CONTEXT
 from training.__main__ import main
 from training.fit import Fit
 from training.run import RunFolder
-
-# The process they are forked from, which imports all this once.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.training.killed"])
 
 
 def kill(*_: object) -> None:

@@ -19,6 +19,7 @@ from training.config import FitOptions
 from training.data import DataOptions, Parts, SplitOptions, load, split_windows
 from training.fit import EpochMetrics, Fit
 from training.model import ModelConfig
+from training.run import BACKTEST
 
 EPOCHS = 4
 
@@ -155,7 +156,7 @@ def test_kill_9_then_resume_gives_the_bits_of_a_fit_left_alone(
     # The first checkpoint is an epoch's, or one of every step.
     seconds = ("--checkpoint-seconds", "30") if place is killed.before_the_first_checkpoint else ()
     assert killed.killed_fit(place, arguments(out, kind, *seconds)) == -signal.SIGKILL
-    assert not (out / "report.json").exists()
+    assert not (out / BACKTEST).exists()
     if lines_left is None:
         assert [path.name for path in out.iterdir()] == ["config.json"]
     else:
@@ -164,7 +165,7 @@ def test_kill_9_then_resume_gives_the_bits_of_a_fit_left_alone(
     assert main(arguments(out, kind, "--resume")) == 0
     assert (out / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
     assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    assert (out / "report.json").read_bytes() == (whole / "report.json").read_bytes()
+    assert (out / BACKTEST).read_bytes() == (whole / BACKTEST).read_bytes()
     assert [line.epoch for line in metrics(out)] == list(range(1, EPOCHS + 1))
     steps = [line.step for line in metrics(out)]
     assert all(before < after for before, after in pairwise(steps))

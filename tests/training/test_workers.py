@@ -1,33 +1,43 @@
 """Many workers fit as one, and end as one."""
 
-import socket
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch import distributed
 
-from tests.training.shared_fits import CASES, EPOCHS, STEPS_PER_EPOCH, Case, fit, flat
+from tests.training.forked import Group
+from tests.training.shared_fits import CASES, EPOCHS, STEPS_PER_EPOCH, Case, fit, fit_all, flat
 from training import workers as workers_module
-from training.errors import OptionError
+from training.__main__ import main
+from training.errors import FitError, OptionError
+from training.fit import Fit
+from training.run import BACKTEST
 from training.workers import Workers, join, report
 
 ROOT = Path(__file__).parents[2]
 # A machine with nothing else to do needs a tenth of this.
 PATIENCE_SECONDS = 200
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def torchrun(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*TORCHRUN, "-m", module, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The public command, by two workers."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run(
+        [*command, "-m", "training", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -45,10 +55,10 @@ def test_shares_are_the_batch_and_their_weighted_means_its_mean(count: int, size
 @pytest.fixture(scope="module")
 def found_by_two(tmp_path_factory: pytest.TempPathFactory) -> dict[Case, torch.Tensor]:
     """What two processes came to, for every case."""
-    out = tmp_path_factory.mktemp("shared") / "found.pt"
-    done = torchrun("tests.training.shared_fits", str(out))
-    assert done.returncode == 0, done.stderr
-    kept = torch.load(out, weights_only=True)
+    folder = tmp_path_factory.mktemp("shared")
+    group = Group(folder, fit_all, folder / "found.pt")
+    assert group.join(PATIENCE_SECONDS) == [0, 0], group.said()
+    kept = torch.load(folder / "found.pt", weights_only=True)
     assert kept["count"] == 2
     return dict(zip(CASES, kept["found"], strict=True))
 
@@ -56,7 +66,6 @@ def found_by_two(tmp_path_factory: pytest.TempPathFactory) -> dict[Case, torch.T
 LIMITS = {"float64": 1e-9, "float32": 1e-5}
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_two_workers_come_to_the_weights_of_one(case: Case, found_by_two: dict[Case, torch.Tensor]) -> None:
     """Every weight and every epoch's losses, after 200 steps on the same batches in shards."""
@@ -77,7 +86,7 @@ def small_fit(out: Path, *further: str) -> list[str]:
 def shared_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A run of two workers by the public command, and what they said."""
     out = tmp_path_factory.mktemp("runs") / "shared"
-    return out, torchrun("training", *small_fit(out))
+    return out, torchrun(*small_fit(out))
 
 
 @pytest.mark.e2e
@@ -86,54 +95,73 @@ def test_the_first_worker_alone_talks_and_writes(
 ) -> None:
     out, done = shared_run
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("last value") == done.stdout.count("AR(5)") == 1
+    assert done.stdout.count("AR(5)") == 1
     for line in ("data: ", "windows: ", "fit: "):
         assert sum(said.startswith(line) for said in done.stderr.splitlines()) == 1
     assert len((out / "metrics.jsonl").read_bytes().splitlines()) == 8
-    assert (out / "backtest.json").exists()
+    assert (out / BACKTEST).exists()
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_when_a_worker_is_killed_all_end_and_resume_to_the_same_bits(
-    shared_run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    whole, _ = shared_run
-    out = tmp_path / "killed"
-    command = [*TORCHRUN, "-m", "training", *small_fit(out, "--quiet")]
-    launcher = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while len(lines(out)) < 2 and launcher.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    workers = psutil.Process(launcher.pid).children(recursive=True)
-    second = next(worker for worker in workers if worker.environ().get("RANK") == "1")
-    second.kill()
-    _, errors = launcher.communicate(timeout=PATIENCE_SECONDS)
-    assert launcher.returncode != 0
-    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
-    said = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert said == ["error: a worker ended before the fit was done; start all again with --resume"]
-    assert 2 <= len(lines(out)) < 8, "the fit ended before the worker was killed"
-
-    resumed = torchrun("training", *small_fit(out, "--quiet", "--resume"))
-    assert resumed.returncode == 0, resumed.stderr
-    assert (out / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
-    assert lines(out) == lines(whole)
-
-
-def lines(run: Path) -> Sequence[bytes]:
+def lines(run: Path) -> list[bytes]:
     path = run / "metrics.jsonl"
     return path.read_bytes().splitlines() if path.exists() else []
 
 
 @pytest.mark.e2e
+def test_when_a_worker_is_killed_all_end_and_resume_to_the_same_bits(
+    shared_run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    whole, _ = shared_run
+    out = tmp_path / "killed"
+    group = Group(tmp_path, main, small_fit(out, "--quiet"))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(lines(out)) < 2 and group.processes[1].is_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    group.processes[1].kill()
+    assert group.join(PATIENCE_SECONDS) == [1, -signal.SIGKILL]
+    assert group.said() == "error: a worker ended before the fit was done; start all again with --resume\n"
+    assert 2 <= len(lines(out)) < 8, "the fit ended before the worker was killed"
+
+    resumed = Group(tmp_path, main, small_fit(out, "--quiet", "--resume"))
+    assert resumed.join(PATIENCE_SECONDS) == [0, 0], resumed.said()
+    assert (out / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert lines(out) == lines(whole)
+
+
+def fail_in_the_second(arguments: list[str]) -> int:
+    """The command, except that the second worker cannot take its fifth step."""
+    step = Fit._step
+
+    def failing(fit: Fit, chosen: object) -> None:
+        if os.environ["RANK"] == "1" and fit.position == 4:
+            raise FitError("the second worker has had enough")
+        step(fit, chosen)  # type: ignore[arg-type]
+
+    Fit._step = failing  # type: ignore[method-assign,assignment]
+    return main(arguments)
+
+
 def test_an_error_in_one_worker_ends_all_with_one_line(tmp_path: Path) -> None:
-    done = torchrun("tests.training.failing_worker", *small_fit(tmp_path / "run", "--quiet"))
+    group = Group(tmp_path, fail_in_the_second, small_fit(tmp_path / "run", "--quiet"))
+    assert group.join(PATIENCE_SECONDS) == [1, 1]
+    assert group.said() == "error: the second worker has had enough\n"
+
+
+def test_an_error_of_all_workers_is_said_once(tmp_path: Path) -> None:
+    group = Group(tmp_path, main, small_fit(tmp_path / "run", "--quiet", "--column", "nothing"))
+    assert group.join(PATIENCE_SECONDS) == [1, 1]
+    assert group.said().startswith("error: 'counting' has the one column 'value'")
+    assert group.said().count("\n") == 1
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_torchrun_ends_with_an_error_that_all_workers_met(tmp_path: Path) -> None:
+    done = torchrun(*small_fit(tmp_path / "run", "--quiet", "--hidden", "0"))
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert said == ["error: the second worker has had enough"]
-    assert "training/workers.py" not in done.stderr  # No traceback of ours.
+    assert said == ["error: hidden_size is 0; it must be at least 1"]
 
 
 def test_what_all_workers_report_is_said_once(
@@ -141,17 +169,13 @@ def test_what_all_workers_report_is_said_once(
 ) -> None:
     report("alone")
     assert capsys.readouterr().err == "alone\n"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    store = distributed.TCPStore("127.0.0.1", port, is_master=True, timeout=timedelta(seconds=5))  # type: ignore[attr-defined]
-    assert store.port == port
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=5))  # type: ignore[attr-defined]
     environment = {
         "WORLD_SIZE": "2",
         "RANK": "0",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(store.port),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

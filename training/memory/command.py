@@ -93,7 +93,7 @@ def _contest(options: MemoryOptions, console: Console) -> MemoryReport:
                 bar = progress.add_task("memory", total=options.steps, length=length, cell=cell, mse=float("nan"))
                 trial = run_trial(cell, length, options, partial(_show, progress, bar))
                 trials.append(trial)
-                console.print(f"T = {length}, {cell}: MSE {trial.mse:.2g} after {trial.seconds:.0f} s")
+                console.print(f"T = {length}, {cell}: MSE {trial.mse:.2g} after {trial.cpu_seconds:.0f} CPU seconds")
     return MemoryReport(options=options, trials=trials, library_versions=library_versions())
 
 

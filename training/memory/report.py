@@ -42,14 +42,14 @@ def memory_table(report: MemoryReport) -> str:
         f"Budget, the same for all: {budget_line(report.options)}.\ntorch {report.library_versions['torch']}, "
         f"threads: {report.options.threads}.\n\n"
         f"| T | cell | parameters | MSE after {report.options.steps} steps | first at most {report.remembers_mse:g} "
-        f"at step | remembers | seconds |\n"
+        f"at step | remembers | CPU seconds |\n"
     )
     lines = [f"{header}|---|---|---|---|---|---|---|"]
     for trial in report.trials:
         first = "–" if trial.first_step is None else str(trial.first_step)
         lines.append(
             f"| {trial.length} | {trial.cell} | {trial.num_parameters} | {trial.mse:.2g} | {first} "
-            f"| {'yes' if trial.remembers else 'no'} | {trial.seconds:.0f} |"
+            f"| {'yes' if trial.remembers else 'no'} | {trial.cpu_seconds:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -57,7 +57,7 @@ def memory_table(report: MemoryReport) -> str:
 def memory_picture(report: MemoryReport) -> Figure:
     """The held-out error over the steps: a panel for each length, a line for each cell."""
     lengths = report.options.lengths
-    figure = Figure(figsize=(1.5 + 3.8 * len(lengths), 4.8), layout="constrained")
+    figure = Figure(figsize=(1.5 + 3.8 * len(lengths), 5.4), layout="constrained")
     panels = figure.subplots(1, len(lengths), sharex=True, sharey=True, squeeze=False)[0]
     for panel, length in zip(panels, lengths, strict=True):
         _length(panel, length, [trial for trial in report.trials if trial.length == length], report)
@@ -84,7 +84,7 @@ def _length(panel: Any, length: int, trials: Sequence[Trial], report: MemoryRepo
     )
     panel.set_title(f"T = {length}\n{_who([trial.cell for trial in trials if trial.remembers])}", fontsize=11)
     panel.set_xlabel("training steps")
-    panel.legend(loc="lower left", fontsize=8, framealpha=0.9)
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
 
 
 def _who(cells: Sequence[str]) -> str:

@@ -1,27 +1,37 @@
 """`python -m training search`: options, progress, and the command that fits the best."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from training import options as fit_options
 from training.cells import CELL_KINDS
+from training.commands import prepare
 from training.data import load
 from training.errors import FitError, OptionError
 from training.files import write_atomically
 from training.pictures import png
-from training.search.report import SearchReport, completed, report_of, search_picture
-from training.search.study import SearchOptions, open_study, run_trials
+from training.search.report import SearchReport, report_of, rmse_of, search_picture
+from training.search.study import SearchOptions, completed, judged, open_study, run_trials
 
 REPORT = "search.json"
 PICTURE = "search.png"
 SHOWN_TRIALS = 5
+COLUMNS = (
+    TextColumn("trial"),
+    MofNCompleteColumn(),
+    BarColumn(),
+    TextColumn("{task.fields[best]}"),
+    TimeElapsedColumn(),
+)
 # Data options that `fit` has too, by their name there and their default.
 _SHARED = ("data", "column", "features", "series", "time", "gaps", "spacing", "season", "validation", "test")
 
@@ -58,29 +68,22 @@ def run(options: argparse.Namespace, console: Console) -> int:
     def request_of(words: list[str]) -> Any:
         return fit_options.fit_request(fit_parser.parse_args([*base, *words, "--out", str(options.out)]))
 
-    request = request_of([])
-    fixed = " ".join([*base, "--cells", options.cells, "--windows", options.windows, "--seed", str(options.seed)])
-    study = open_study(options.out, seed=asked.seed, asked=fixed)
-    columns = (
-        TextColumn("trial"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[best]}"),
-        TimeElapsedColumn(),
-    )
     hidden = console.quiet or not console.is_terminal
-    with load(request.data) as dataset, Progress(*columns, console=console, disable=hidden) as progress:
+    with load(request_of([]).data) as dataset, Progress(*COLUMNS, console=console, disable=hidden) as progress:
+        # What no trial could bear is said before anything is written.
+        prepare(request_of(["--window", str(min(asked.windows))]), dataset, console)
         target = dataset.features[0]
-        bar = progress.add_task("search", total=asked.trials, best="", completed=_num_finished(study))
+        words = [*base, "--cells", options.cells, "--windows", options.windows, "--seed", str(options.seed)]
+        study = open_study(options.out, asked=shlex.join(words))
+        bar = progress.add_task("search", total=asked.trials, completed=len(judged(study)), best=_best_so_far(study))
 
-        def after_trial(study: optuna.Study) -> None:
-            best = completed(study)[:1]
-            text = f"best validation RMSE {best[0].value:.5g}" if best else ""
-            progress.update(bar, completed=_num_finished(study), best=text)
+        def after_trial(trial: FrozenTrial) -> None:
+            progress.update(bar, completed=len(judged(study)), best=_best_so_far(study))
+            console.print(_line(trial))
 
         run_trials(study, asked, request_of, dataset, after_trial)
     if not completed(study):
-        raise FitError("no trial came to its end; allow more --minutes or more --trials")
+        raise FitError(_why_none(study))
     report = report_of(study, target=target, base=base)
     write_atomically(options.out / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     write_atomically(options.out / PICTURE, png(search_picture(study, target=target)))
@@ -90,8 +93,23 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _num_finished(study: optuna.Study) -> int:
-    return sum(trial.state.is_finished() for trial in study.trials)
+def _best_so_far(study: optuna.Study) -> str:
+    best = completed(study)[:1]
+    return f"best validation RMSE {best[0].value:.5g}" if best else ""
+
+
+def _line(trial: FrozenTrial) -> str:
+    value = rmse_of(trial)
+    how = "" if trial.state is TrialState.COMPLETE else f" ({trial.user_attrs.get('error', 'ended early')})"
+    told = "none" if value is None else f"{value:.5g}"
+    return f"trial {trial.number}: validation RMSE {told}{how}  {' '.join(trial.user_attrs['options'])}"
+
+
+def _why_none(study: optuna.Study) -> str:
+    errors = [trial.user_attrs["error"] for trial in judged(study) if "error" in trial.user_attrs]
+    if errors:
+        return f"no trial came to its end; the last said: {errors[-1]}"
+    return "no trial came to its end; allow more --minutes or more --trials"
 
 
 def _fit_parser() -> argparse.ArgumentParser:
@@ -118,13 +136,20 @@ def _search_options(options: argparse.Namespace) -> SearchOptions:
     try:
         return SearchOptions(
             cells=cells,
-            windows=tuple(int(window) for window in options.windows.split(",")),
+            windows=_windows(options.windows),
             trials=options.trials,
             minutes=options.minutes,
             seed=options.seed,
         )
     except ValueError as error:
         raise OptionError(str(error)) from error
+
+
+def _windows(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(window) for window in text.split(","))
+    except ValueError:
+        raise OptionError(f"windows is {text!r}; it must be whole numbers with commas between") from None
 
 
 def _table(report: SearchReport) -> Table:

@@ -8,18 +8,26 @@ from typing import Any
 import msgspec
 import optuna
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator, NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
-SHOWN_PARAMETERS = ("transform", "cell", "hidden", "learning-rate")
+from training.search.space import LEARNING_RATES
+from training.search.study import completed, judged
+
+SHOWN_PARAMETERS = ("transform", "cell", "window", "hidden", "learning-rate")
+LEARNING_RATE_TICKS = (0.001, 0.003, 0.01, 0.03)
 
 
 class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One trial: its options, how it ended, and its RMSE on the validation part (of a pruned one, where it stood)."""
+    """One trial: its options, how it ended, and its RMSE on the validation part (of a pruned one, where it stood).
+
+    `error` says why a choice cannot be fitted to the series.
+    """
 
     number: int
     state: str
     validation_rmse: float | None
+    error: str | None
     options: list[str]
 
 
@@ -31,12 +39,6 @@ class SearchReport(msgspec.Struct, frozen=True, kw_only=True):
     validation_rmse: float
     command: str
     trials: list[TrialRow]
-
-
-def completed(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that came to their end, best first."""
-    found = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
-    return sorted(found, key=lambda trial: (trial.value, trial.number))
 
 
 def report_of(study: optuna.Study, *, target: str, base: Sequence[str]) -> SearchReport:
@@ -53,16 +55,17 @@ def report_of(study: optuna.Study, *, target: str, base: Sequence[str]) -> Searc
             TrialRow(
                 number=trial.number,
                 state=trial.state.name.lower(),
-                validation_rmse=_value(trial),
-                options=trial.user_attrs.get("options", []),
+                validation_rmse=rmse_of(trial),
+                error=trial.user_attrs.get("error"),
+                options=trial.user_attrs["options"],
             )
-            for trial in study.trials
-            if trial.state.is_finished()
+            for trial in judged(study)
         ],
     )
 
 
-def _value(trial: FrozenTrial) -> float | None:
+def rmse_of(trial: FrozenTrial) -> float | None:
+    """The RMSE on the validation part; of a trial that was ended early, the best it had come to."""
     value = trial.value
     if value is None and trial.intermediate_values:
         value = trial.intermediate_values[max(trial.intermediate_values)]
@@ -71,11 +74,11 @@ def _value(trial: FrozenTrial) -> float | None:
 
 def search_picture(study: optuna.Study, *, target: str) -> Figure:
     """The RMSE of every trial and the best so far; beside it, by what the main choices were."""
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(12, 7), layout="constrained")
     rows: Any = figure.subfigures(2, 1, height_ratios=(3, 2))
     above, below = rows
     ended = completed(study)
-    pruned = [trial for trial in study.trials if trial.state is TrialState.PRUNED and _value(trial) is not None]
+    pruned = [trial for trial in study.trials if trial.state is TrialState.PRUNED and rmse_of(trial) is not None]
     axes = above.subplots()
     ordered = sorted(ended, key=lambda trial: trial.number)
     values = [float(trial.value or 0) for trial in ordered]
@@ -83,14 +86,15 @@ def search_picture(study: optuna.Study, *, target: str) -> Figure:
     best_so_far = [min(values[: k + 1]) for k in range(len(values))]
     axes.step(numbers, best_so_far, where="post", color="tab:orange", label="best so far")
     axes.plot(numbers, values, "o", color="tab:blue", label="trial")
-    axes.plot([t.number for t in pruned], [_value(t) for t in pruned], "x", color="0.6", label="ended early")
-    axes.set_yscale("log")
+    axes.plot([t.number for t in pruned], [rmse_of(t) for t in pruned], "x", color="0.6", label="ended early")
+    _log_if_positive(axes, values)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial")
     axes.set_ylabel(f"validation RMSE, units of {target}")
     axes.set_title(f"{len(ended)} trials to their end, {len(pruned)} ended early; best {min(values):.5g}")
     axes.legend()
-    for place, name in zip(below.subplots(1, len(SHOWN_PARAMETERS), sharey=True), SHOWN_PARAMETERS, strict=True):
+    shown = [name for name in SHOWN_PARAMETERS if name != "window" or len({t.params[name] for t in ended}) > 1]
+    for place, name in zip(below.subplots(1, len(shown), sharey=True), shown, strict=True):
         _by_choice(place, name, ordered)
     below.axes[0].set_ylabel(f"validation RMSE,\nunits of {target}")
     return figure
@@ -99,10 +103,12 @@ def search_picture(study: optuna.Study, *, target: str) -> Figure:
 def _by_choice(axes: Any, name: str, trials: Sequence[FrozenTrial]) -> None:
     """The trials' RMSE by one choice."""
     given = [trial.params[name] for trial in trials]
-    values = [trial.value for trial in trials]
-    if all(isinstance(choice, float) for choice in given):
+    values = [float(trial.value or 0) for trial in trials]
+    if name == "learning-rate":
         axes.set_xscale("log")
+        axes.set_xticks(LEARNING_RATE_TICKS, [f"{rate:g}" for rate in LEARNING_RATE_TICKS])
         axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(0.8 * LEARNING_RATES[0], LEARNING_RATES[1] / 0.8)
         places = given
     else:
         choices = sorted(set(given))
@@ -112,5 +118,13 @@ def _by_choice(axes: Any, name: str, trials: Sequence[FrozenTrial]) -> None:
         )
         axes.set_xlim(-0.5, len(choices) - 0.5)
     axes.plot(places, values, "o", color="tab:blue", alpha=0.6)
-    axes.set_yscale("log")
+    _log_if_positive(axes, values)
     axes.set_xlabel(name)
+
+
+def _log_if_positive(axes: Any, values: Sequence[float]) -> None:
+    """Ratios are what matters between errors, unless one of them is 0."""
+    if min(values) > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(LogFormatter())
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))

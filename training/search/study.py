@@ -1,20 +1,23 @@
 """Trials of a search: fits judged on the validation part, kept in a folder, continued from there."""
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import optuna
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from training.build import check_resolution, new_model
 from training.commands import FitRequest, prepare
 from training.data import Dataset
-from training.errors import FitError, OptionError
+from training.errors import DataError, FitError, OptionError
 from training.fit import Fit
 from training.search.space import suggest
 
@@ -52,16 +55,15 @@ class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is empty; it must name at least one")
 
 
-def open_study(folder: Path, *, seed: int, asked: str) -> optuna.Study:
+def open_study(folder: Path, *, asked: str) -> optuna.Study:
     """The study kept in `folder`, or a new one. Raises OptionError if it was begun with other options (`asked`)."""
-    optuna.logging.set_verbosity(logging.WARNING)
+    optuna.logging.set_verbosity(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
         study_name=NAME,
         load_if_exists=True,
         direction="minimize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=UNPRUNED_PERCENT),
     )
     before = study.user_attrs.get("asked", asked)
@@ -72,31 +74,52 @@ def open_study(folder: Path, *, seed: int, asked: str) -> optuna.Study:
     return study
 
 
+def judged(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that came to their end or were ended early; not those that a kill or an interrupt cut off."""
+    return [trial for trial in study.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+
+
+def completed(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that came to their end, best first."""
+    found = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
+    return sorted(found, key=lambda trial: (trial.value, trial.number))
+
+
 def run_trials(
     study: optuna.Study,
     options: SearchOptions,
     make_request: MakeRequest,
     dataset: Dataset,
-    after_trial: Callable[[optuna.Study], None],
+    after_trial: Callable[[FrozenTrial], None],
 ) -> None:
-    """Spend the budget. A trial's value is the best RMSE on the validation part, in raw units."""
-    remaining = options.trials - len([trial for trial in study.trials if trial.state.is_finished()])
-    if remaining <= 0:
-        return
-    study.optimize(
-        lambda trial: _validation_rmse(trial, options, make_request, dataset),
-        n_trials=remaining,
-        timeout=None if options.minutes is None else 60 * options.minutes,
-        callbacks=[lambda study, _: after_trial(study)],
-        # A fit that leaves the finite numbers is a bad choice, not the end of the search.
-        catch=(FitError,),
-    )
+    """Spend the budget. A trial's value is the RMSE on the validation part, in raw units.
+
+    What a trial tries follows from the seed and the trials judged before it, so a search that is continued tries what
+    it would have tried if it had never stopped.
+    """
+    begun = time.monotonic()
+    while len(judged(study)) < options.trials:
+        if options.minutes is not None and time.monotonic() - begun >= 60 * options.minutes:
+            return
+        sequence = np.random.SeedSequence((options.seed, len(judged(study))))
+        # Trials that were cut off are still "running" in the journal; the sampler shall not steer clear of them.
+        study.sampler = optuna.samplers.TPESampler(seed=int(sequence.generate_state(1)[0]), constant_liar=False)
+        study.optimize(lambda trial: _validation_rmse(trial, options, make_request, dataset), n_trials=1)
+        after_trial(study.trials[-1])
 
 
 def _validation_rmse(trial: optuna.Trial, options: SearchOptions, make_request: MakeRequest, dataset: Dataset) -> float:
     words = suggest(trial, cells=options.cells, windows=options.windows)
     trial.set_user_attr("options", words)
-    request = make_request(words)
+    try:
+        return _fitted_rmse(trial, make_request(words), dataset)
+    except (DataError, FitError) as error:
+        # A choice that this series does not bear is a bad one, not the end of the search.
+        trial.set_user_attr("error", str(error))
+        raise optuna.TrialPruned from error
+
+
+def _fitted_rmse(trial: optuna.Trial, request: FitRequest, dataset: Dataset) -> float:
     torch.set_num_threads(request.fit.threads)
     config, parts = prepare(request, dataset, Console(quiet=True))
     model = new_model(config.model, parts.fit, seed=config.seed)

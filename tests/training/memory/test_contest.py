@@ -20,7 +20,7 @@ def test_the_error_is_told_before_the_first_step_and_after_the_last() -> None:
     assert seen[-1][1] == trial.scores[-1].mse == trial.mse
     assert (trial.cell, trial.length) == ("gru", 8)
     assert trial.num_parameters == 3 * (4 * (2 + 4) + 4) + 5
-    assert trial.seconds > 0
+    assert trial.cpu_seconds > 0
 
 
 @pytest.mark.parametrize("evaluations", [1, 3, 7, 20, 100])
@@ -87,7 +87,7 @@ def test_the_answer_comes_from_the_last_step_of_the_cells() -> None:
 def test_remembering_is_judged_at_the_end_and_its_first_step_is_kept() -> None:
     def trial(*errors: float) -> Trial:
         scores = [Score(step=10 * i, mse=mse) for i, mse in enumerate(errors)]
-        return Trial(cell="gru", length=8, num_parameters=1, seconds=0.0, scores=scores)
+        return Trial(cell="gru", length=8, num_parameters=1, cpu_seconds=0.0, scores=scores)
 
     assert (trial(0.2, 0.01, 0.003).first_step, trial(0.2, 0.01, 0.003).remembers) == (10, True)
     assert (trial(0.2, 0.009, 0.02).first_step, trial(0.2, 0.009, 0.02).remembers) == (10, False)

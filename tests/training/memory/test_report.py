@@ -9,7 +9,7 @@ from training.memory.report import MemoryReport, memory_picture, memory_table
 
 def trial(cell: str, length: int, *errors: float) -> Trial:
     scores = [Score(step=100 * i, mse=mse) for i, mse in enumerate(errors)]
-    return Trial(cell=cell, length=length, num_parameters=4321, seconds=12.3, scores=scores)
+    return Trial(cell=cell, length=length, num_parameters=4321, cpu_seconds=12.3, scores=scores)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -10,6 +11,7 @@ import optuna
 import pytest
 
 from training.__main__ import main, parser
+from training.fit import EpochMetrics, Fit
 from training.search.report import SearchReport, search_picture
 from training.search.space import suggest
 from training.search.study import JOURNAL, open_study
@@ -79,6 +81,51 @@ def test_a_second_call_goes_on(searched: Path, capsys: pytest.CaptureFixture[str
     assert "fit the best with:" in capsys.readouterr().out
 
 
+def test_a_search_in_two_goes_tries_what_it_would_have_tried_in_one(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the first go was interrupted in the middle of its second trial."""
+    run_epoch = Fit.run_epoch
+    calls = iter(range(4))
+
+    def interrupted(fit: Fit) -> EpochMetrics:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return run_epoch(fit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "run_epoch", interrupted)
+        assert search(searched / "wave.csv", tmp_path / "out") == 130
+    assert search(searched / "wave.csv", tmp_path / "out") == 0
+    trials = found(tmp_path / "out").trials
+    asked = [trial.options for trial in trials]
+    assert asked == [trial.options for trial in found(searched / "out").trials[:3]]
+    assert [trial.validation_rmse for trial in trials] == [
+        trial.validation_rmse for trial in found(searched / "out").trials[:3]
+    ]
+    assert len({tuple(options) for options in asked}) == 3
+
+
+def test_no_trial_begins_when_the_minutes_are_over(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes = iter([0.0, 1.0, 1.9, 2.0])
+    monkeypatch.setattr("training.search.study.time", SimpleNamespace(monotonic=lambda: 60 * next(minutes)))
+    assert search(searched / "wave.csv", tmp_path / "out", "--minutes", "2", trials=50) == 0
+    assert len(found(tmp_path / "out").trials) == 2
+
+
+def test_a_choice_that_the_series_does_not_bear_is_not_the_end(searched: Path, tmp_path: Path) -> None:
+    """A window as long as the part to fit on; the others are tried all the same."""
+    assert search(searched / "wave.csv", tmp_path / "out", "--windows", "5,150", "--seed", "2", trials=6) == 0
+    trials = found(tmp_path / "out").trials
+    for trial in trials:
+        window = trial.options[trial.options.index("--window") + 1]
+        assert (trial.error is None) == (window == "5")
+        assert trial.error is None or "no window of 150 rows" in trial.error
+    assert {trial.state for trial in trials} == {"complete", "pruned"}
+
+
 def test_another_question_needs_another_folder(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = [path.read_bytes() for path in sorted((searched / "out").glob("search.*"))]
     assert search(searched / "wave.csv", searched / "out", "--cells", "rnn") == 1
@@ -118,7 +165,9 @@ def test_the_picture_has_its_labels(searched: Path) -> None:
         (["--trials", "0"], "trials is 0; it must be at least 1"),
         (["--minutes", "0"], "minutes is 0.0; it must be above 0"),
         (["--cells", "lstm,transformer"], "cells has 'transformer'; it takes rnn, lstm"),
-        (["--windows", "five"], "invalid literal"),
+        (["--windows", "five"], "windows is 'five'; it must be whole numbers with commas between"),
+        (["--windows", "500"], "the fit part has no window of 500 rows"),
+        (["--seed", "-1"], "seed is -1; it must be from 0"),
         (["--horizon", "0"], "horizon is 0; it must be at least 1"),
     ],
 )
@@ -126,7 +175,7 @@ def test_what_cannot_be_searched_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
 ) -> None:
     data = write_wave(tmp_path / "wave.csv")
-    assert main(["search", "--data", str(data), "--out", str(tmp_path / "out"), *more]) == 1
+    assert main(["search", "--data", str(data), "--out", str(tmp_path / "out"), "--quiet", *more]) == 1
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -137,10 +186,10 @@ def test_every_choice_is_one_that_fit_takes(tmp_path: Path) -> None:
     """Whatever the space gives, fit's own parser and checks accept."""
     from training.options import fit_request  # noqa: PLC0415 (beside its one use)
 
-    study = open_study(tmp_path / "study", seed=0, asked="")
+    study = open_study(tmp_path / "study", asked="")
     cells = ("rnn", "lstm", "gru", "gru-reset-after", "nn.lstm", "nn.gru")
     seen = set()
-    for _ in range(60):
+    for _ in range(40):
         trial = study.ask()
         words = suggest(trial, cells=cells, windows=(1, 5, 48))
         request = fit_request(parser().parse_args(["fit", "--data", "counting", *words, "--out", "x"]))
