@@ -158,4 +158,5 @@ def test_random_windows_are_of_the_model_s_own_scale(transform: str) -> None:
     assert windows.shape == (500, shape.window, 3)
     assert len(np.unique(windows[:, 0, 0])) > 50
     varying = windows if transform == "standardize" else np.diff(windows, axis=1)
-    np.testing.assert_allclose(varying.std(axis=(0, 1)), model.transform.scale.numpy(), rtol=0.1)
+    # Where the cells see values and differences, those of the differences are behind.
+    np.testing.assert_allclose(varying.std(axis=(0, 1)), model.transform.scale.numpy()[-3:], rtol=0.1)
