@@ -29,7 +29,10 @@ def fitted(kind: str, windows: NDArray[np.float64], targets: NDArray[np.float64]
 
 
 def expected_input(kind: str, windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the cells should see, [M, T, F], the scales taken again from the definition."""
+    """What the cells should see, [M, T, C], the scales taken again from the definition."""
+    if kind == "value-and-difference":
+        both = [expected_input(each, windows) for each in ("standardize", "difference")]
+        return np.concatenate(both, axis=2)
     if kind == "standardize":
         raw = scaled_of = windows
     elif kind == "difference":
