@@ -29,12 +29,18 @@ DRAWN_OUT_TO_BYTES = 5e9
 WINDOW = 48
 BATCH = 256
 NUM_BATCHES = 300
+FIT_STEPS = 100
 SCALE_SAMPLE = 2**24
 ROWS_AT_ONCE = 2**18
 BYTES_PER_ROW = 14
 TOLERATED_SIZE = 0.05
 MAX_WRITES = 4
 LAYOUTS = ("consecutive", "mixed")
+EXPLAINED = f"""\
+- data alone: load, split, the sample that scales are taken of, {NUM_BATCHES} batches of random windows
+- fit: `python -m training fit`, {FIT_STEPS} steps, 10 rows of each series for validation and 10 for the test
+- consecutive: one series after the other; mixed: in order of time, sorted by series in a temporary file
+"""
 SCHEMA = pa.schema([("series_id", pa.string()), ("time", pa.timestamp("s")), ("value", pa.float64())])
 
 
@@ -114,8 +120,8 @@ def measure_file(path: Path, num_rows: int, layout: str, *, with_fit: bool) -> l
     if with_fit:
         commands["fit"] = [
             sys.executable, "-m", "training", "fit", "--data", str(path), "--window", str(WINDOW), "--hidden", "16",
-            "--epochs", "1", "--batch-size", str(BATCH), "--epoch-windows", str(BATCH * 100), "--validation", "10",
-            "--test", "10", "--out", str(path.with_suffix(".run")), "--force", "--quiet",
+            "--epochs", "1", "--batch-size", str(BATCH), "--epoch-windows", str(BATCH * FIT_STEPS),
+            "--validation", "10", "--test", "10", "--out", str(path.with_suffix(".run")), "--force", "--quiet",
         ]  # fmt: skip
     found = []
     for what, command in commands.items():
@@ -145,6 +151,7 @@ def report(measurements: Sequence[Measurement], num_series: int) -> bool:
     """Print the table and the lines. Returns whether all are within the limit."""
     print(f"# Peak memory of a fit on Parquet files of {num_series} series\n")
     print(f"{describe_machine('pyarrow', 'numpy')}; window {WINDOW}, batches of {BATCH}.\n")
+    print(EXPLAINED)
     print("| | layout | file, MB | rows | peak, MB | seconds |\n|---|---|---|---|---|---|")
     for one in measurements:
         cells = (one.what, one.layout, f"{one.num_bytes / 1e6:.0f}", f"{one.num_rows:,}", f"{one.peak_bytes / 1e6:.0f}")

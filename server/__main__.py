@@ -24,6 +24,11 @@ async def serve(config: Config) -> None:
     await server.stop()
 
 
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Grpc prints a traceback for a stream that was open when the server stopped: that is how it ends, not a fault."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status; a start that fails is one line on standard error."""
     try:
@@ -31,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(
             level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
         )
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_cancellation)
         asyncio.run(serve(config))
     except StartupError as error:
         sys.stderr.write(f"server: {error}\n")

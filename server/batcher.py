@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import NamedTuple
 
@@ -188,8 +188,16 @@ class Batcher:
                 if piece.entry.step == 0:
                     self._metrics.queue_seconds.observe(seconds)
                 waiting.queue_seconds += seconds
-        future = self._engine_thread.submit(self._run_batch, batch)
-        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._finish, batch, done))
+        self._engine_thread.submit(self._work, batch, loop)
+
+    def _work(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
+        """On the engine thread: run, and tell the loop how it went."""
+        outcome: _Run | Exception
+        try:
+            outcome = self._run_batch(batch)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the callers of this batch must hear of it)
+            outcome = error
+        loop.call_soon_threadsafe(self._finish, batch, outcome)
 
     def _run_batch(self, batch: Batch) -> "_Run":
         """On the engine thread: one run for the whole batch."""
@@ -205,21 +213,19 @@ class Batcher:
                 )
         return _Run(inputs, outputs, num_windows, perf_counter() - started)
 
-    def _finish(self, batch: Batch, done: "Future[_Run]") -> None:
+    def _finish(self, batch: Batch, outcome: "_Run | Exception") -> None:
         """Hand out the results and start the next run."""
         self._busy = False
-        error = done.exception()
-        if error is not None:
-            logger.error("a run of %d windows of model %s failed", batch.num_windows, self._name, exc_info=error)
+        if isinstance(outcome, Exception):
+            logger.error("a run of %d windows of model %s failed", batch.num_windows, self._name, exc_info=outcome)
             for piece in batch.slices:
                 self._fail(piece.entry, RunFailed("the engine failed; the server's log has the detail"))
         else:
-            run = done.result()
-            self._metrics.run_seconds.observe(run.seconds)
-            self._metrics.batch_windows.observe(run.num_windows)
-            self._seconds_per_window += 0.2 * (run.seconds / run.num_windows - self._seconds_per_window)
-            self._hand_out(batch.slices, run)
-            self._show(run)
+            self._metrics.run_seconds.observe(outcome.seconds)
+            self._metrics.batch_windows.observe(outcome.num_windows)
+            self._seconds_per_window += 0.2 * (outcome.seconds / outcome.num_windows - self._seconds_per_window)
+            self._hand_out(batch.slices, outcome)
+            self._show(outcome)
         self._start()
 
     def _hand_out(self, slices: Sequence[Slice], run: "_Run") -> None:

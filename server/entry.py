@@ -75,9 +75,10 @@ class Entry:
 
     def inputs(self, start: int, stop: int) -> Tensors:
         """What the graph takes of windows `start` to `stop` in the current step."""
-        tensors: Tensors = {WINDOW: self.windows(start, stop)}
+        steps = slice(self.step, self.step + self.window)
+        tensors: Tensors = {WINDOW: self._windows[start:stop, steps]}
         if self._times is not None:
-            tensors[TIME_SECONDS] = self._times[start:stop, self.step : self.step + self.window]
+            tensors[TIME_SECONDS] = self._times[start:stop, steps]
         if self._series is not None:
             tensors[SERIES] = self._series[start:stop]
         return tensors
@@ -86,7 +87,8 @@ class Entry:
         """Take in what the graph gave for windows `start` to `stop` in the current step, as far as it is wanted."""
         after = self.step + self.num_wanted
         self.predictions_NH[start:stop, self.step : after] = next_BW
-        if after < self.horizon:
+        is_last = after == self.horizon
+        if not is_last:
             self._windows[start:stop, self.window + self.step : self.window + after, 0] = next_BW
         if self.ends is not None and ends is not None:
             self.ends.lower[start:stop] = ends.lower
@@ -94,8 +96,9 @@ class Entry:
         self.answered += stop - start
         if self.answered == self.num_windows:
             self.step = after
-            self.num_wanted = min(self.direct_horizon, self.horizon - after)
             self.answered = self.cursor = 0
+            if not is_last:
+                self.num_wanted = min(self.direct_horizon, self.horizon - after)
 
     @property
     def finished(self) -> bool:

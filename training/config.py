@@ -5,6 +5,7 @@ from importlib import metadata
 
 import msgspec
 
+from training.cells import HAND_WRITTEN
 from training.data import DataOptions, Provenance, SplitOptions
 from training.model import ModelConfig
 from training.scaling import SCALINGS
@@ -70,6 +71,8 @@ def check_fits(options: FitOptions, model: ModelConfig) -> None:
     """Raise ValueError unless the model can be fitted in the way asked for."""
     if options.loss_steps > model.window:
         raise ValueError(f"loss_steps is {options.loss_steps}; the window has {model.window} steps")
+    if options.precision == "mixed" and options.device == "cpu" and model.cell not in HAND_WRITTEN:
+        raise ValueError("precision is 'mixed'; torch's own cells take it on a GPU alone")
     is_stepped = TRANSFORMS[model.transform].steppable and SCALINGS[model.scaling].steppable
     if options.loss_steps > 1 and not is_stepped:
         raise ValueError(

@@ -18,17 +18,27 @@ CONTEXT.set_forkserver_preload(["tests.training.forked"])
 
 
 class Group:
-    """Two workers that call a function, as torchrun would start them; nobody ends one for the other's sake.
+    """Workers that call a function, as torchrun would start them; but nobody ends one for the other's sake.
 
     What they say lies in `folder`, a file for each.
     """
 
-    def __init__(self, folder: Path, function: Callable[..., Any], *arguments: object) -> None:
+    def __init__(self, folder: Path, function: Callable[..., Any], *arguments: object, count: int = 2) -> None:
         # torchrun's agent holds one like it, and tells its workers the port.
         self._store: Any = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
-        self._files = [folder / f"worker{rank}.txt" for rank in range(2)]
+        self._files = [folder / f"worker{rank}.txt" for rank in range(count)]
+        shared = {
+            "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self._store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
         self.processes: list[BaseProcess] = [
-            CONTEXT.Process(target=_work, args=(rank, self._store.port, str(file), function, arguments))
+            CONTEXT.Process(
+                target=_work,
+                args=(shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, str(file), function, arguments),
+            )
             for rank, file in enumerate(self._files)
         ]
         for process in self.processes:
@@ -48,15 +58,7 @@ class Group:
         return "".join(file.read_text() for file in self._files)
 
 
-def _work(rank: int, port: int, file: str, function: Callable[..., Any], arguments: tuple[object, ...]) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-    }
+def _work(environment: dict[str, str], file: str, function: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+    os.environ |= environment
     sys.stdout = sys.stderr = Path(file).open("w", buffering=1)  # noqa: SIM115 (until the process ends)
     sys.exit(function(*arguments))

@@ -1,5 +1,7 @@
 """Fits by one process or by several that share every batch."""
 
+import copy
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -47,8 +49,8 @@ def noisy_wave(num_windows: int) -> Parts:
     return Parts(*sets)
 
 
-def fit(case: Case, workers: Workers) -> Fit:
-    """EPOCHS of it, with all that a fit may carry along: quantiles, an average, decay."""
+def new_fit(case: Case, workers: Workers) -> Fit:
+    """EPOCHS to go, with all that a fit may carry along: quantiles, an average, decay."""
     parts = noisy_wave((STEPS_PER_EPOCH - 1) * BATCH_SIZE + case.left_over)
     config = ModelConfig(
         cell=case.cell,
@@ -65,9 +67,18 @@ def fit(case: Case, workers: Workers) -> Fit:
     options = FitOptions(
         epochs=EPOCHS, patience=EPOCHS, batch_size=BATCH_SIZE, precision=case.precision, average=0.9, weight_decay=0.01
     )
-    fit = Fit(model, parts, options, seed=0, workers=workers)
-    while not fit.is_finished:
-        fit.run_epoch()
+    return Fit(model, parts, options, seed=0, workers=workers)
+
+
+def fit(case: Case, workers: Workers, *, epochs: int = EPOCHS) -> Fit:
+    """One that has had so many epochs."""
+    return go_on(new_fit(case, workers), epochs)
+
+
+def go_on(fit: Fit, epochs: int, after_step: Callable[[], None] = lambda: None) -> Fit:
+    """The same fit, with so many epochs behind it."""
+    while len(fit.history) < epochs:
+        fit.run_epoch(after_step)
     return fit
 
 
@@ -86,3 +97,18 @@ def fit_all(out: Path) -> None:
         found = [flat(fit(case, workers)) for case in CASES]
         if workers.is_first:
             torch.save({"count": workers.count, "found": found}, out)
+
+
+def resume_in_the_second_epoch(out: Path) -> None:
+    """Fit three epochs at once, and from a state within them; keep what came of both."""
+    torch.set_num_threads(1)
+    with join("cpu") as workers:
+        case = Case("gru", "float32", 27)
+        whole = fit(case, workers, epochs=1)
+        states = []
+        go_on(whole, 3, lambda: states.append(copy.deepcopy(whole.state_dict())))
+        resumed = new_fit(case, workers)
+        resumed.load_state_dict(states[4])
+        go_on(resumed, 3)
+        if workers.is_first:
+            torch.save({"count": workers.count, "found": [flat(whole), flat(resumed)]}, out)
