@@ -145,7 +145,7 @@ def real_table(out: Path) -> list[str]:
 def predict_real(client: Client, out: Path) -> None:
     """The next values of the real series, over gRPC."""
     for name in REAL_SERIES:
-        windows = np.load(out / "runs" / name / "samples.npz", allow_pickle=False)["windows"]
+        windows = np.load(out / "runs" / name / "samples.npz", allow_pickle=False)["window"]
         prediction = client.predict(name, windows[-1:], horizon=3)
         shown = ", ".join(f"{value:.2f}" for value in windows[-1, -3:, 0])
         after = ", ".join(f"{value:.2f}" for value in prediction.values[0])
