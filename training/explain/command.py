@@ -13,7 +13,7 @@ from rich.console import Console
 from training.calendar import CYCLES
 from training.data import DataOptions, Dataset, WindowSet, load, split_windows
 from training.data.series import PackedSeries
-from training.errors import OptionError
+from training.errors import DataError, OptionError
 from training.explain.picture import Words, explain_picture
 from training.explain.trace import trace
 from training.files import write_atomically
@@ -61,6 +61,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if fitted.series_ids:
             dataset = dataset.numbered_as(tuple(fitted.series_ids))  # noqa: PLW2901 (the same rows)
         windows = split_windows(dataset, fitted.config.split, model.window, model.horizon).test
+        _check_inputs(fitted, windows)
         if options.series is not None:
             windows = _of_series(dataset, windows, options.series)
         number = _by_row(windows, options.row) if at_seconds is None else _by_time(windows, at_seconds, options.at)
@@ -79,6 +80,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _data_options(fitted: Run, source: str) -> DataOptions:
     """The run's columns and rules for another source."""
     return msgspec.structs.replace(fitted.config.data, source=source, column=fitted.config.features[0])
+
+
+def _check_inputs(fitted: Run, windows: WindowSet) -> None:
+    """Refuse data that lacks what the model reads beside values."""
+    if fitted.model.needs_time and not windows.has_times:
+        raise DataError(f"a calendar was fitted ({', '.join(fitted.config.model.calendar)}); the data has no dates")
+    if fitted.model.needs_series and not windows.has_series:
+        raise DataError("series were fitted; the data has no column that names series")
 
 
 def _of_series(dataset: Dataset, windows: WindowSet, name: str) -> WindowSet:

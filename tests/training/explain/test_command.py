@@ -175,6 +175,14 @@ def test_data_without_dates_or_series_says_so(explain: Explain, finished_run: Pa
             explain("--run", str(finished_run), "--data", "counting", *options)
 
 
+def test_a_model_with_a_calendar_needs_dates(explain: Explain, pumps: Path, pumps_run: Path, tmp_path: Path) -> None:
+    lines = pumps.read_text().splitlines()[1:]
+    rows = [f"{line.split(',')[0]},{i % ROWS},{line.split(',')[2]}" for i, line in enumerate(lines)]
+    (tmp_path / "undated.csv").write_text("\n".join(["pump,time,flow", *rows]) + "\n")
+    with pytest.raises(DataError, match=r"a calendar was fitted \(day\); the data has no dates"):
+        explain("--run", str(pumps_run), "--data", str(tmp_path / "undated.csv"))
+
+
 def test_a_run_or_file_that_is_not_there_is_named(explain: Explain, finished_run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="missing is not a folder"):
         explain("--run", str(tmp_path / "missing"), "--data", "counting")
