@@ -17,13 +17,16 @@ from training.build import check_resolution, new_model
 from training.config import FitOptions, RunConfig, check_fits, default_epochs, library_versions
 from training.conformal import calibrate, check_levels
 from training.data import DataOptions, Dataset, Parts, SplitOptions, all_windows, load, split_windows
+from training.data.parts import coverage_lines
+from training.data.progress import shown
+from training.data.provenance import gap_lines
 from training.data.runs import spread_evenly
 from training.errors import DataError, OptionError
 from training.fit import Fit
 from training.model import ModelConfig, RecurrentModel
 from training.pictures import backtest_picture, loss_picture, png
 from training.run import RunFolder, Samples, load_run
-from training.workers import join
+from training.workers import Workers, join
 
 MAX_SAMPLES = 256
 # An epoch of more steps than this shows its own progress.
@@ -70,31 +73,54 @@ def fit_run(
     if not checkpoint_seconds >= 0:
         raise OptionError(f"checkpoint_seconds is {checkpoint_seconds}; it must be at least 0")
     torch.set_num_threads(request.fit.threads)
-    with join(request.fit.device) as workers, load(request.data) as dataset:
-        if not workers.is_first:
-            console.quiet = True
+    folder = RunFolder(out)
+    with join(request.fit.device) as workers, _loaded(request.data, _heard(console, workers)) as dataset:
         config, parts = prepare(request, dataset, console)
         model = new_model(config.model, parts.fit, seed=config.seed)
         check_resolution(model, parts.fit, config.features)
         model.to(workers.device, torch.float64 if config.fit.precision == "float64" else torch.float32)
-        fit = Fit(model, parts, config.fit, seed=config.seed, workers=workers)
-        folder = RunFolder(out)
         if workers.is_first:
             folder.prepare(resume=resume, force=force)
-        if resume:
-            folder.check_same_config(config)
-            folder.restore(fit, write=workers.is_first)
-        elif workers.is_first:
-            folder.write_config(config)
-        _run_epochs(fit, folder if workers.is_first else None, console, checkpoint_seconds)
+        _fit_together(
+            model,
+            parts,
+            config,
+            folder,
+            workers=workers,
+            resume=resume,
+            console=console,
+            checkpoint_seconds=checkpoint_seconds,
+        )
         if not workers.is_first:
             return None
-        fit.restore_best()
         model.to("cpu", torch.float32).eval()
         if model.needs_series:
             folder.write_series(dataset.series_ids)
-        folder.write_loss_picture(png(loss_picture(fit.history)))
         return _finish(model, parts, config, folder, series_ids=dataset.series_ids, season=request.season)
+
+
+def _fit_together(
+    model: RecurrentModel,
+    parts: Parts,
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    workers: Workers,
+    resume: bool,
+    console: Console,
+    checkpoint_seconds: float,
+) -> None:
+    """Leave the best weights in the model. What the workers share ends with this call, before they part."""
+    fit = Fit(model, parts, config.fit, seed=config.seed, workers=workers)
+    if resume:
+        folder.check_same_config(config)
+        folder.restore(fit, write=workers.is_first)
+    elif workers.is_first:
+        folder.write_config(config)
+    _run_epochs(fit, folder if workers.is_first else None, console, checkpoint_seconds)
+    fit.restore_best()
+    if workers.is_first:
+        folder.write_loss_picture(png(loss_picture(fit.history)))
 
 
 def _finish(
@@ -133,7 +159,7 @@ def backtest_run(
     before = msgspec.convert(run.backtest, Report)
     model = run.config.model
     options = msgspec.structs.replace(run.config.data, source=source, column=run.config.features[0])
-    with load(options) as dataset:
+    with _loaded(options, console) as dataset:
         _describe(dataset, console)
         if run.series_ids:
             dataset = dataset.numbered_as(tuple(run.series_ids))  # noqa: PLW2901 (the same rows)
@@ -166,6 +192,8 @@ def prepare(request: FitRequest, dataset: Dataset, console: Console) -> tuple[Ru
             raise DataError("scaling is 'series', but the data has no column that names series (--series NAME)")
         model = msgspec.structs.replace(model, num_series=len(dataset.series_ids))
     parts = split_windows(dataset, request.split, model.window, model.horizon)
+    for line in coverage_lines(dataset, parts):
+        console.print(f"  {line}")
     if model.calendar and not parts.fit.has_times:
         raise DataError(f"calendar is {', '.join(model.calendar)}, but the data has no column of dates (--time NAME)")
     check_levels(model.levels, parts.validation)
@@ -187,6 +215,18 @@ def prepare(request: FitRequest, dataset: Dataset, console: Console) -> tuple[Ru
     return config, parts
 
 
+def _heard(console: Console, workers: Workers) -> Console:
+    """The console, silenced for all but the first worker."""
+    console.quiet |= not workers.is_first
+    return console
+
+
+def _loaded(options: DataOptions, console: Console) -> Dataset:
+    """The dataset; where reading it takes long, a bar says how long."""
+    with shown(console) as progress:
+        return load(options, progress=progress)
+
+
 def _describe(dataset: Dataset, console: Console) -> None:
     known = dataset.provenance
     order = f"ordered by {known.time}" if known.time else "in the order given"
@@ -194,6 +234,8 @@ def _describe(dataset: Dataset, console: Console) -> None:
     untimed = f", {known.num_rows_untimed} rows without a time dropped" if known.num_rows_untimed else ""
     trimmed = f", {known.num_rows_trimmed} rows cut at the ends" if known.num_rows_trimmed else ""
     console.print(f"data: {known.num_rows} rows of {', '.join(dataset.features)} {order}{filled}{untimed}{trimmed}")
+    for line in gap_lines(known):
+        console.print(f"  {line}")
 
 
 def _run_epochs(fit: Fit, folder: RunFolder | None, console: Console, checkpoint_seconds: float) -> None:

@@ -49,15 +49,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         self._check_words()
-        for name in (
-            "window",
-            "num_features",
-            "hidden_size",
-            "num_layers",
-            "transition_depth",
-            "output_depth",
-            "horizon",
-        ):
+        for name in SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.residual and self.num_layers < 2:

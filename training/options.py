@@ -46,7 +46,7 @@ def add_data(data: Any) -> None:
     data.add_argument("--data", required=True, help="counting, counting-steps, FILE.csv or FILE.parquet")
     data.add_argument("--column", metavar="TARGET", help="the column to predict; open where there is only one")
     data.add_argument("--features", metavar="A,B", help="further columns that the prediction may look at")
-    data.add_argument("--series", metavar="NAME", help="the column that names each row's series, if many")
+    data.add_argument("--series", metavar="NAME", help="the column of ids; series_id and unique_id are found")
     data.add_argument("--time", metavar="NAME", help="the column that orders the rows; found by its type if left out")
     data.add_argument("--gaps", choices=POLICIES, default="error", help="what to do where a value is missing")
     data.add_argument("--spacing", choices=SPACINGS, default="regular", help="any: count rows, ignore missing ones")
@@ -64,11 +64,24 @@ def _add_model(model: Any) -> None:
     model.add_argument("--transition-depth", type=int, default=1, help="cells in each step of a layer")
     model.add_argument("--residual", action="store_true", help="add what a layer reads to what it says")
     model.add_argument("--output-depth", type=int, default=1, help="layers between the last cell and the prediction")
+    add_task(model)
+
+
+def add_task(model: Any) -> None:
+    """Add the options of a model that say what is asked of it, rather than how it does it."""
     model.add_argument("--horizon", type=int, default=1, help="values ahead to predict directly")
     model.add_argument("--calendar", metavar="A,B", help=f"cycles to show the cells: {', '.join(CYCLES)}")
     model.add_argument("--scaling", choices=tuple(SCALINGS), default="fit", help="where a series' unit comes from")
     model.add_argument("--intervals", choices=INTERVALS, default="conformal", help="how sure: how intervals are found")
     model.add_argument("--levels", metavar="A,B", default="0.9", help="shares of values that intervals shall hold")
+
+
+def add_machine(how: Any) -> None:
+    """Add the options that say what a fit runs on."""
+    defaults = FitOptions(epochs=1)
+    how.add_argument("--threads", type=int, default=defaults.threads, help="torch's; the weights depend on it")
+    how.add_argument("--precision", choices=PRECISIONS, default=defaults.precision, help="mixed: bfloat16 in matmuls")
+    how.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="auto: a GPU if there is one")
 
 
 def _add_fit(how: Any) -> None:
@@ -79,15 +92,13 @@ def _add_fit(how: Any) -> None:
     how.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="AdamW's")
     how.add_argument("--patience", type=int, default=defaults.patience, help="epochs to wait for a better one")
     how.add_argument("--clip-norm", type=float, default=defaults.clip_norm, help="longest gradient")
-    how.add_argument("--threads", type=int, default=defaults.threads, help="torch's; the weights depend on it")
     how.add_argument("--huber-delta", type=float, default=defaults.huber_delta, help="where the loss turns linear")
     how.add_argument("--loss-steps", type=int, default=defaults.loss_steps, help="last steps of a window that teach")
     how.add_argument("--average", type=float, default=defaults.average, help="decay of the weights' running average")
     how.add_argument(
         "--epoch-windows", type=int, default=defaults.epoch_windows, help="at most so many per epoch; 0: all"
     )
-    how.add_argument("--precision", choices=PRECISIONS, default=defaults.precision, help="mixed: bfloat16 in matmuls")
-    how.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="auto: a GPU if there is one")
+    add_machine(how)
     how.add_argument("--seed", type=int, default=0, help="fixes the weights bit for bit")
 
 

@@ -9,6 +9,7 @@ series.json            ids of the series, in the order of their numbers, where t
 checkpoint.pt          where the fit stands, to go on from
 report.json, .png      how well the model did; written last, so its presence means the run is finished
 loss.png               losses over the epochs
+explain.png            what the model does with a window, by `python -m training explain`
 """
 
 import zipfile
@@ -43,6 +44,7 @@ CHECKPOINT = "checkpoint.pt"
 BACKTEST = "report.json"
 BACKTEST_PICTURE = "report.png"
 LOSS_PICTURE = "loss.png"
+EXPLAIN_PICTURE = "explain.png"
 FILES = (BACKTEST, CONFIG, WEIGHTS, METRICS, SAMPLES, SERIES, CHECKPOINT, BACKTEST_PICTURE, LOSS_PICTURE)
 
 # `window` float32 [N, T, F], and int64 `time_seconds` [N, T] and `series` [N, 1] where the model takes them.
@@ -154,7 +156,7 @@ class RunFolder:
             if not force:
                 state = "a finished run" if self.is_finished else "an unfinished fit (--resume goes on with it)"
                 raise RunError(f"--out is {self.path}, which holds {state}; --force replaces it")
-            for name in FILES:
+            for name in (*FILES, EXPLAIN_PICTURE):
                 (self.path / name).unlink(missing_ok=True)
         elif self.path.is_dir() and not all(is_unfinished(path) for path in self.path.iterdir()):
             raise RunError(f"--out is {self.path}, which holds something that is no run; choose an empty folder")

@@ -1,5 +1,6 @@
 """Who shares the work of a fit: this process alone, or the processes that torchrun started."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -78,13 +79,18 @@ def join(device: str) -> Iterator[Workers]:
     own = _own_device(device)
     try:
         distributed.init_process_group("nccl" if own.type == "cuda" else "gloo")
+        # The last to let go of a group waits for its threads. Python gives up its lock for that; DDP does not, and a
+        # thread that needs the lock would never end. So the caller lets go of DDP first, and this name comes last.
+        group = distributed.group.WORLD
         yield Workers(rank=distributed.get_rank(), count=count, device=own)
     except RuntimeError as error:
         if not _is_lost_worker(error):
             raise
         raise FitError("a worker ended before the fit was done; start all again with --resume") from error
     # Not after an error: while this process lives the others wait, so it is heard before they miss it.
+    gc.collect()
     distributed.destroy_process_group()
+    del group
 
 
 def _own_device(device: str) -> torch.device:

@@ -20,6 +20,8 @@ import numpy as np
 
 from benchmarks.accuracy.series import Series
 from benchmarks.accuracy.store import Store
+from training.scaling import SCALINGS
+from training.transform import TRANSFORMS
 
 KINDS = ("lstm", "gru")
 CHOSEN_WITH = "lstm"
@@ -51,10 +53,16 @@ class Inputs:
     @property
     def knows_each_step(self) -> bool:
         """Whether a step's input is the same in every window, so that all steps can be taught."""
-        return self.scaling == "fit"
+        return SCALINGS[self.scaling].steppable and TRANSFORMS[self.transform].steppable
 
 
-INPUTS = (Inputs(transform="difference"), Inputs(transform="value-and-difference"))
+INPUTS = (
+    Inputs(transform="difference"),
+    Inputs(transform="value-and-difference"),
+    Inputs(transform="difference", scaling="window"),
+    Inputs(transform="value-and-difference", scaling="window"),
+    Inputs(transform="last-value"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ def judge(
             num_origins=len(scored),
             num_origins_given=len(given),
             num_leaks_looked_for=num_checked,
-            num_series=int((_origins_by_series(scored) > 0).sum()),
+            num_series=int((scored.windows_per_series > 0).sum()),
         ),
         baselines=baselines,
         rows=tuple(
@@ -156,15 +156,11 @@ def _scores(forecasters: list[Forecaster], windows: WindowSet) -> list[Score]:
     return scores
 
 
-def _origins_by_series(windows: WindowSet) -> NDArray[np.int64]:
-    return np.bincount(series_of(windows, windows.rows), minlength=num_series_of(windows))
-
-
 def _by_series(
     ours: Score, last_value: Score, windows: WindowSet, series_ids: Sequence[str]
 ) -> tuple[tuple[SeriesScore, ...], int]:
     """The worst and the best by skill, worst first, and how many are better than the last value."""
-    count_S = _origins_by_series(windows)
+    count_S = windows.windows_per_series
     present = np.flatnonzero(count_S)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio_S = np.sqrt(ours.squares_S[present] / last_value.squares_S[present])
@@ -195,7 +191,7 @@ def _name(s: int, series_ids: Sequence[str]) -> str:
 
 def _stretch(forecasters: list[Forecaster], windows: WindowSet, series_ids: Sequence[str]) -> Stretch:
     """The last origins of the series that has the most."""
-    count_S = _origins_by_series(windows)
+    count_S = windows.windows_per_series
     longest = int(np.argmax(count_S))
     own = np.flatnonzero(series_of(windows, windows.rows) == longest)[-STRETCH_ORIGINS:]
     last = chosen(windows, own)

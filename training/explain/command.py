@@ -17,9 +17,8 @@ from training.errors import DataError, OptionError
 from training.explain.picture import Words, explain_picture
 from training.explain.trace import trace
 from training.files import write_atomically
-from training.run import Run, load_run
+from training.run import EXPLAIN_PICTURE, Run, load_run
 
-PICTURE = "explain.png"
 DOTS_PER_INCH = 100
 # Windows looked through at a time for the one that ends at a given time.
 SEARCHED_AT_ONCE = 2**14
@@ -43,7 +42,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--at", metavar="TIME", help="the window whose last value is of this time, such as 2014-11-27T08:30"
     )
     explain.add_argument(
-        "--out", type=Path, metavar="FILE.png", help=f"the picture; by default {PICTURE} in the run's folder"
+        "--out", type=Path, metavar="FILE.png", help=f"the picture; by default {EXPLAIN_PICTURE} in the run's folder"
     )
     explain.add_argument("--quiet", action="store_true", help="print the picture's name alone")
     return explain
@@ -52,7 +51,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Draw and say where. Raises TrainingError where run, data or window cannot be used."""
     at_seconds = None if options.at is None else _seconds(options.at)
-    out: Path = options.run / PICTURE if options.out is None else options.out
+    out: Path = options.run / EXPLAIN_PICTURE if options.out is None else options.out
     if out.suffix.lower() != ".png":
         raise OptionError(f"--out is {options.out}; it must end in .png")
     fitted = load_run(options.run)

@@ -19,6 +19,7 @@ from training.data import load
 from training.errors import FitError, OptionError
 from training.files import write_atomically
 from training.pictures import png
+from training.scaling import SCALINGS
 from training.search.report import SearchReport, report_of, rmse_of, search_picture
 from training.search.study import SearchOptions, completed, judged, open_study, run_trials
 
@@ -32,8 +33,9 @@ COLUMNS = (
     TextColumn("{task.fields[best]}"),
     TimeElapsedColumn(),
 )
-# Data options that `fit` has too, by their name there and their default.
-_SHARED = ("data", "column", "features", "series", "time", "gaps", "spacing", "season", "validation", "test")
+# Options that `fit` has too, by their name there and their default.
+_DATA = ("data", "column", "features", "series", "time", "gaps", "spacing", "season", "validation", "test")
+_SHARED = (*_DATA, "horizon", "calendar", "scaling", "intervals", "levels", "threads", "precision", "device")
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -47,13 +49,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     space = search.add_argument_group("what to choose among")
     space.add_argument("--cells", default="lstm,gru", metavar="A,B", help="kinds of cell")
     space.add_argument("--windows", default="5", metavar="A,B", help="values to look back on")
-    space.add_argument("--horizon", type=int, default=1, help="values ahead, the same for all trials")
+    fit_options.add_task(search.add_argument_group("the same for all trials"))
     budget = search.add_argument_group("budget")
     budget.add_argument("--trials", type=int, default=30, help="in all, those of earlier calls included")
     budget.add_argument("--minutes", type=float, help="begin no trial after so many")
     budget.add_argument("--epochs", type=int, help="of each trial; by default enough for about 2000 steps")
     budget.add_argument("--seed", type=int, default=0, help="of the choices and of every fit")
     run = search.add_argument_group("run")
+    fit_options.add_machine(run)
     run.add_argument("--out", required=True, type=Path, metavar="runs/NAME", help="folder; again to go on with it")
     run.add_argument("--quiet", action="store_true", help="print the result alone")
     return search
@@ -121,7 +124,7 @@ def _base(options: argparse.Namespace) -> list[str]:
     """The options that every trial has, spelt for `fit`: those of the data that differ from their default."""
     defaults = _fit_parser().parse_args(["--data", "", "--out", ""])
     words = []
-    for name in (*_SHARED, "horizon", "epochs", "seed"):
+    for name in (*_SHARED, "epochs", "seed"):
         value = getattr(options, name)
         if value != getattr(defaults, name):
             words += [f"--{name}", str(value)]
@@ -140,6 +143,7 @@ def _search_options(options: argparse.Namespace) -> SearchOptions:
             trials=options.trials,
             minutes=options.minutes,
             seed=options.seed,
+            is_steppable=SCALINGS[options.scaling].steppable,
         )
     except ValueError as error:
         raise OptionError(str(error)) from error

@@ -12,7 +12,9 @@ LEARNING_RATES = (1e-3, 3e-2)
 WEIGHT_DECAYS = (1e-5, 1e-1)
 
 
-def suggest(trial: optuna.Trial, *, cells: tuple[str, ...], windows: tuple[int, ...]) -> list[str]:
+def suggest(
+    trial: optuna.Trial, *, cells: tuple[str, ...], windows: tuple[int, ...], is_steppable: bool = True
+) -> list[str]:
     """The options of one trial. What makes no sense beside another choice is not asked for."""
     cell = str(trial.suggest_categorical("cell", cells))
     window = int(trial.suggest_categorical("window", windows))
@@ -30,7 +32,8 @@ def suggest(trial: optuna.Trial, *, cells: tuple[str, ...], windows: tuple[int, 
         "batch-size": trial.suggest_categorical("batch-size", BATCH_SIZES),
         "average": trial.suggest_categorical("average", AVERAGES),
     }
-    if window > 1 and TRANSFORMS[transform].steppable and trial.suggest_categorical("half-the-steps", (False, True)):
+    is_steppable = is_steppable and window > 1 and TRANSFORMS[transform].steppable
+    if is_steppable and trial.suggest_categorical("half-the-steps", (False, True)):
         chosen["loss-steps"] = (window + 1) // 2
     options = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
     if num_layers > 1 and cell in HAND_WRITTEN and trial.suggest_categorical("residual", (False, True)):

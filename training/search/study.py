@@ -35,6 +35,8 @@ MakeRequest = Callable[[list[str]], FitRequest]
 class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to choose among, and how much may be spent on it: trials in all, and minutes of this call (None: no limit).
 
+    `is_steppable` says whether the scaling that all trials share lets a model be taught after each step.
+
     Raises ValueError naming the field, its value and the limit.
     """
 
@@ -43,6 +45,7 @@ class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
     trials: int
     minutes: float | None
     seed: int
+    is_steppable: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a budget of nothing."""
@@ -109,7 +112,7 @@ def run_trials(
 
 
 def _validation_rmse(trial: optuna.Trial, options: SearchOptions, make_request: MakeRequest, dataset: Dataset) -> float:
-    words = suggest(trial, cells=options.cells, windows=options.windows)
+    words = suggest(trial, cells=options.cells, windows=options.windows, is_steppable=options.is_steppable)
     trial.set_user_attr("options", words)
     try:
         return _fitted_rmse(trial, make_request(words), dataset)
