@@ -10,6 +10,7 @@ from torch import Tensor
 from export.artifact.golden import Inputs, Outputs
 from training.cells import State
 from training.model import ModelState, Prediction, RecurrentModel
+from training.surprise import SurpriseState
 from training.transform import DifferenceState, NoState, TransformState
 
 
@@ -46,11 +47,13 @@ class Reference:
                 for k, layer in enumerate(zero.layers)
             ],
             transform=type(zero.transform)(*(tensors[f"initial_{field}"] for field in zero.transform._fields)),
+            surprise=None
+            if zero.surprise is None
+            else SurpriseState(*(tensors[f"initial_{field}"] for field in SurpriseState._fields)),
         )
         prediction, after = self._model.step(value_BF, state, tensors.get("time_seconds"), tensors.get("series"))
-        return _named(prediction) | {
-            f"final_{name}": _array(tensor) for name, tensor in named_state(after.layers, after.transform).items()
-        }
+        named = named_state(after.layers, after.transform, after.surprise)
+        return _named(prediction) | {f"final_{name}": _array(tensor) for name, tensor in named.items()}
 
     def step_inputs(self, inputs: Inputs) -> Inputs:
         """Inputs of a step graph as they occur: the state after all but the last value of each window."""
@@ -61,7 +64,7 @@ class Reference:
             for t in range(window.shape[1] - 1):
                 time = None if times is None else times[:, t : t + 1]
                 _, state = self._model.step(window[:, t], state, time, series)
-        named = named_state(state.layers, state.transform)
+        named = named_state(state.layers, state.transform, state.surprise)
         context: Inputs = {} if times is None else {"time_seconds": inputs["time_seconds"][:, -1:]}
         if series is not None:
             context["series"] = inputs["series"]
@@ -76,17 +79,20 @@ def _named(prediction: Prediction) -> Outputs:
     return {name: _array(tensor) for name, tensor in prediction._asdict().items() if tensor is not None}
 
 
-def named_state(layers: list[State], transform: TransformState) -> dict[str, Tensor]:
-    """State tensors by the names step graphs give them: `h.0`, `c.0`, …, `last`, `seen`."""
+def named_state(
+    layers: list[State], transform: TransformState, surprise: SurpriseState | None = None
+) -> dict[str, Tensor]:
+    """State tensors by the names step graphs give them: `h.0`, `c.0`, …, `last`, `seen`, `said`, `excess`, `told`."""
     named = {
         f"{field}.{k}": tensor
         for k, layer in enumerate(layers)
         for field, tensor in zip(layer._fields, layer, strict=True)
     }
     if isinstance(transform, DifferenceState):
-        return named | {"last": transform.last, "seen": transform.seen}
-    assert isinstance(transform, NoState)
-    return named
+        named |= {"last": transform.last, "seen": transform.seen}
+    else:
+        assert isinstance(transform, NoState)
+    return named if surprise is None else named | surprise._asdict()
 
 
 def _array(tensor: Tensor) -> NDArray[np.float64]:

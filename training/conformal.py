@@ -9,6 +9,7 @@ Shapes: M windows, B batch, K horizons, L interval levels.
 """
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from training.data import WindowSet
 from training.data.runs import spread_evenly
 from training.errors import DataError
-from training.fit import EVALUATION_BATCH, inputs_of
+from training.fit import EVALUATION_BATCH, Inputs, inputs_of
 from training.model import LossTerms, RecurrentModel
 
 # The rank among this many scores is off by less than a part in a thousand; more of them would only take memory.
@@ -59,27 +60,38 @@ def check_levels(levels: tuple[float, ...], validation: WindowSet) -> None:
 def calibrate(model: RecurrentModel, validation: WindowSet) -> None:
     """Set the head's margins so that intervals hold their share of the validation part, horizon by horizon.
 
-    `conformal` takes |residual| as the score, `quantile` the residual as a share of the learnt distance on its own
-    side, both in the head's units. A model without intervals is left as it is. Raises DataError for a level that the
-    validation part is too short for.
+    `conformal` takes |residual| as the score, `adaptive` |residual| as a multiple of how far off the model has lately
+    been, `quantile` the residual as a share of the learnt distance on its own side, all in the head's units. A model
+    without intervals is left as it is. Raises DataError for a level that the validation part is too short for.
     """
     if model.config.intervals == "none":
         return
     check_levels(model.config.levels, validation)
     numbers = spread_evenly(len(validation), CALIBRATION_WINDOWS)
-    scores = []
-    for start in range(0, len(numbers), EVALUATION_BATCH):
-        inputs = inputs_of(validation, numbers[start : start + EVALUATION_BATCH], model)
-        scores.append(_scores(model.loss_terms(*inputs)).double().cpu().numpy())
-    found_KL = margins(np.concatenate(scores), model.config.levels)
+    batches = [numbers[start : start + EVALUATION_BATCH] for start in range(0, len(numbers), EVALUATION_BATCH)]
+
+    def each(score: Callable[[Inputs], Tensor]) -> NDArray[np.float64]:
+        return np.concatenate([score(inputs_of(validation, one, model)).double().cpu().numpy() for one in batches])
+
+    if model.surprise is not None:
+        model.surprise.usual.fill_(float(each(lambda inputs: _residuals(model.loss_terms(*inputs))[:, 0]).mean()))
+    found_KL = margins(each(lambda inputs: _scores(model, inputs)), model.config.levels)
     model.head.margin.copy_(torch.from_numpy(found_KL).expand_as(model.head.margin))
 
 
-def _scores(terms: LossTerms) -> Tensor:
-    """How many distances (1 where none is learnt) each prediction was off, [B, K, L] or [B, K, 1]."""
-    residual_BK1 = (terms.target - terms.output)[..., None]
+def _residuals(terms: LossTerms) -> Tensor:
+    """|residual| [B, K]."""
+    return (terms.target - terms.output).abs()
+
+
+def _scores(model: RecurrentModel, inputs: Inputs) -> Tensor:
+    """How many distances (1 where there is no other) each prediction was off, [B, K, L] or [B, K, 1]."""
+    terms = model.loss_terms(*inputs)
     if terms.spread is None:
-        return residual_BK1.abs()
+        surprise_B1 = model.surprise_after(inputs.window, inputs.time_seconds, inputs.series)
+        smallest = torch.finfo(surprise_B1.dtype).tiny
+        return (_residuals(terms) / surprise_B1.clamp_min(smallest))[..., None]
+    residual_BK1 = (terms.target - terms.output)[..., None]
     smallest = torch.finfo(terms.spread.dtype).tiny
     below_BKL, above_BKL = terms.spread.clamp_min(smallest).unbind(dim=1)
     return torch.maximum(-residual_BK1 / below_BKL, residual_BK1 / above_BKL)

@@ -14,6 +14,7 @@ from training.cells import CELL_KINDS, HAND_WRITTEN, State
 from training.head import INTERVALS, Head, Said
 from training.scaling import SCALINGS, Ruler, Scaling, SeriesScaling
 from training.stack import CellStack, TorchStack
+from training.surprise import Surprise, SurpriseState
 from training.transform import TRANSFORMS, Transform, TransformState
 
 __all__ = ["CellStack", "ModelConfig", "ModelState", "Prediction", "RecurrentModel", "TorchStack"]
@@ -68,8 +69,21 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"levels are {list(self.levels)}; intervals {self.intervals!r} take "
                 + ("none" if self.levels else "at least one")
             )
+        self._check_adaptive()
         if list(self.levels) != sorted(set(self.levels)) or not all(0 < level < 1 for level in self.levels):
             raise ValueError(f"levels are {list(self.levels)}; they must grow and lie between 0 and 1")
+
+    def _check_adaptive(self) -> None:
+        if self.intervals != "adaptive":
+            return
+        if self.window < 2:
+            raise ValueError(f"window is {self.window}; intervals 'adaptive' need at least 2 values to be wrong about")
+        for name, known in (("transform", TRANSFORMS), ("scaling", SCALINGS)):
+            if not known[getattr(self, name)].steppable:
+                raise ValueError(
+                    f"intervals are 'adaptive', which go by what is said of each value in turn; {name} "
+                    f"{getattr(self, name)!r} needs the whole window"
+                )
 
     def _check_words(self) -> None:
         for name, choices in (
@@ -91,10 +105,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ModelState(msgspec.Struct, frozen=True):
-    """All that is carried between two steps: every layer's state and the transform's."""
+    """All that is carried between two steps: every layer's state, the transform's and, if there is one, surprise's."""
 
     layers: list[State]
     transform: TransformState
+    surprise: SurpriseState | None = None
 
 
 class Prediction(NamedTuple):
@@ -128,6 +143,7 @@ class RecurrentModel(nn.Module):
         x, anchor = transform.encode(ruler.rule(window))
         h         = stack([x; calendar(time_seconds)])         the top layer's last output
         next      = ruler.raw(transform.decode(head(h), anchor))
+        ends      = next ± ruler.raw(head's distances)         times `surprise` where intervals adapt
 
     `time_seconds` int64 [B, T] (UTC) is needed with a calendar, `series` int64 [B, 1] with scaling by series.
     Stepping through a window from `initial_state` gives the same prediction as `forward`.
@@ -157,6 +173,7 @@ class RecurrentModel(nn.Module):
             intervals=config.intervals,
             num_levels=len(config.levels),
         )
+        self.surprise = Surprise(config.window) if config.intervals == "adaptive" else None
 
     @property
     def why_not_steppable(self) -> str:
@@ -188,7 +205,27 @@ class RecurrentModel(nn.Module):
     ) -> Prediction:
         """The next values and their intervals, in raw units."""
         ruler, x_BTI, anchor_B1 = self._encode(window_BTF, time_seconds_BT, series_B1)
-        return self._decode(self.head(self.stack(x_BTI)), anchor_B1, ruler)
+        if self.surprise is None:
+            return self._decode(self.head(self.stack(x_BTI)), anchor_B1, ruler)
+        outputs_BTH = self.stack.outputs(x_BTI)
+        surprise_B1 = self._surprise(self.surprise, outputs_BTH, window_BTF, ruler)
+        return self._decode(self.head(outputs_BTH[:, -1]), anchor_B1, ruler, surprise_B1)
+
+    def surprise_after(
+        self, window_BTF: Tensor, time_seconds_BT: Tensor | None = None, series_B1: Tensor | None = None
+    ) -> Tensor:
+        """How far off the model has lately been, [B, 1], in the transform's units; 1 where intervals do not adapt."""
+        if self.surprise is None:
+            return torch.ones_like(window_BTF[:, -1, :1])
+        ruler, x_BTI, _ = self._encode(window_BTF, time_seconds_BT, series_B1)
+        return self._surprise(self.surprise, self.stack.outputs(x_BTI), window_BTF, ruler)
+
+    def _surprise(self, surprise: Surprise, outputs_BTH: Tensor, window_BTF: Tensor, ruler: Ruler | None) -> Tensor:
+        ruled_BTF = window_BTF if ruler is None else ruler.rule(window_BTF)
+        said_BS = self.head.point(self.head.features(outputs_BTH[:, :-1]))[:, :, 0]
+        anchors_BS = self.transform.anchors(ruled_BTF)[:, :-1, 0]
+        found: Tensor = surprise(said_BS, self.transform.encode_next(ruled_BTF[:, 1:, 0], anchors_BS))
+        return found
 
     def loss_terms(
         self,
@@ -247,7 +284,9 @@ class RecurrentModel(nn.Module):
             raise ValueError("time_seconds is missing; a model with a calendar needs the time of each value")
         return torch.cat((x_BTF, calendar.channels(self.config.calendar, time_seconds_BT, x_BTF.dtype)), dim=2)
 
-    def _decode(self, said: Said, anchor_B1: Tensor, ruler: Ruler | None) -> Prediction:
+    def _decode(
+        self, said: Said, anchor_B1: Tensor, ruler: Ruler | None, surprise_B1: Tensor | None = None
+    ) -> Prediction:
         next_BK = self.transform.decode(said.point, anchor_B1)
         unit_B1 = None if ruler is None else ruler.unit[:, :, 0]
         if ruler is not None:
@@ -257,6 +296,8 @@ class RecurrentModel(nn.Module):
         scale_BK1 = (self.transform.target_scale if unit_B1 is None else self.transform.target_scale * unit_B1)[
             ..., None
         ]
+        if surprise_B1 is not None:
+            scale_BK1 = scale_BK1 * surprise_B1[:, :, None]
         return Prediction(
             next=next_BK,
             lower=next_BK[..., None] - said.below * scale_BK1,
@@ -269,7 +310,11 @@ class RecurrentModel(nn.Module):
         if self.why_not_steppable:
             raise ValueError(f"{self.why_not_steppable}; the model cannot be stepped")
         x_BI = value_BF[:, :1].expand(-1, self.config.input_size)
-        return ModelState(layers=self.stack.initial_state(x_BI), transform=self.transform.initial_state(value_BF))
+        return ModelState(
+            layers=self.stack.initial_state(x_BI),
+            transform=self.transform.initial_state(value_BF),
+            surprise=None if self.surprise is None else self.surprise.initial_state(value_BF[:, :1]),
+        )
 
     def step(
         self,
@@ -284,4 +329,12 @@ class RecurrentModel(nn.Module):
         x_BF, anchor_B1, transform_state = self.transform.step(ruled_BF, state.transform)
         x_BI = self._with_calendar(x_BF[:, None], time_seconds_B1)[:, 0]
         h_BH, layers = self.stack.step(x_BI, state.layers)
-        return self._decode(self.head(h_BH), anchor_B1, ruler), ModelState(layers=layers, transform=transform_state)
+        said = self.head(h_BH)
+        if self.surprise is None or state.surprise is None:
+            return self._decode(said, anchor_B1, ruler), ModelState(layers=layers, transform=transform_state)
+        before_B1 = self.transform.anchor_before(ruled_BF, state.transform)
+        excess_B1 = self.surprise.step(self.transform.encode_next(ruled_BF[:, :1], before_B1), state.surprise)
+        surprise = SurpriseState(said=said.point[:, :1], excess=excess_B1, told=torch.ones_like(excess_B1))
+        return self._decode(said, anchor_B1, ruler, self.surprise.usual + excess_B1), ModelState(
+            layers=layers, transform=transform_state, surprise=surprise
+        )

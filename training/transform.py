@@ -96,6 +96,10 @@ class Transform(nn.Module):
         """The inverse of decode: where the output should have been, [B, K]."""
         return (target_BK - anchor_B1 - self.target_mean) / self.target_scale
 
+    def encode_next(self, next_B: Tensor, anchor_B: Tensor) -> Tensor:
+        """Where the first output should have been, in any shape."""
+        return (next_B - anchor_B - self.target_mean[0]) / self.target_scale[0]
+
     def decode(self, y_BK: Tensor, anchor_B1: Tensor) -> Tensor:
         """The predictions in raw units, [B, K]."""
         return anchor_B1 + (y_BK * self.target_scale + self.target_mean)
@@ -107,6 +111,10 @@ class Transform(nn.Module):
     def step(self, value_BF: Tensor, state: TransformState) -> tuple[Tensor, Tensor, TransformState]:
         """What the cells read of one value [B, F], its anchor [B, 1] and the new state."""
         raise NotImplementedError
+
+    def anchor_before(self, value_BF: Tensor, state: TransformState) -> Tensor:  # noqa: ARG002 (the interface)
+        """The anchor [B, 1] of what was said in front of this value."""
+        return torch.zeros_like(value_BF[:, :1])
 
 
 class Standardize(Transform):
@@ -161,6 +169,11 @@ class Difference(Transform):
         difference_BF = (value_BF - state.last) * state.seen
         after = DifferenceState(last=value_BF, seen=torch.ones_like(state.seen))
         return (difference_BF - self.mean) / self.scale, value_BF[:, :1], after
+
+    def anchor_before(self, value_BF: Tensor, state: TransformState) -> Tensor:  # noqa: ARG002 (the interface)
+        """The value in front."""
+        assert isinstance(state, DifferenceState)
+        return state.last[:, :1]
 
 
 class ValueAndDifference(Difference):

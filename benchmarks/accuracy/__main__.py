@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.accuracy.libraries import PEERS
 from benchmarks.accuracy.ours import KINDS, RECIPES, Inputs, Ours, Recipe
-from benchmarks.accuracy.peer import Peer, ask, install, of_series
+from benchmarks.accuracy.peer import Peer, Request, ask, install, of_series
 from benchmarks.accuracy.series import Series, read_series
 from benchmarks.accuracy.speed import BATCH_SIZE, HIDDEN_SIZE, ROUNDS, seconds_per_epoch
 from benchmarks.accuracy.store import Store
@@ -101,25 +102,55 @@ class Benchmark:
         return rows, baselines
 
     def _peer_row(self, series: Series, window: int, peer: Peer, model: str) -> Row:
-        settings = {
-            name: max(1, round(value * self._share)) if name in {"max_steps", "n_epochs"} else value
-            for name, value in peer.settings.items()
-        }
+        choice = self._peer_choice(series, window, peer)
         scores = []
         for seed in self._seeds:
-            request = of_series(series, window=window, seed=seed, model=model, settings=settings)
-            name = f"{series.name}/{peer.name}-{model}-{window}-{seed}"
-
-            def make() -> dict[str, Any]:
-                self._say(f"fit {name}")  # noqa: B023 (called at once)
-                return ask(peer, self._pythons[peer.name], request)  # noqa: B023
-
-            asked = {**vars(request), "version": peer.version}
-            if seed >= self._num_peer_seeds and self._store.find(name, asked) is None:
+            name = f"{series.name}/{peer.name}-{model}-{window}-{seed}{_suffix(choice)}"
+            request = of_series(
+                series, window=window, seed=seed, model=model, settings=self._shortened(peer.settings) | choice
+            )
+            if seed >= self._num_peer_seeds and self._store.find(name, _asked(peer, request)) is None:
                 continue
-            answer = self._store.get(name, asked, make)
-            scores.append(score_of(np.array(answer["predictions"]), series))
-        return Row(name=f"{peer.name} {model}", scores=scores)
+            scores.append(score_of(self._predictions(name, peer, request), series))
+        return Row(name=" ".join((peer.name, model, *map(_shown, choice.items()))), scores=scores)
+
+    def _peer_choice(self, series: Series, window: int, peer: Peer) -> dict[str, Any]:
+        """Which of its choices has the smallest RMSE on the last fold."""
+        fold = series.folds()[-1]
+        errors = []
+        for choice in peer.choices:
+            name = f"{series.name}/{fold.name}-{peer.name}-{window}{_suffix(choice)}"
+            settings = self._shortened(peer.settings) | choice
+            request = of_series(fold, window=window, seed=0, model=peer.models[0], settings=settings)
+            errors.append(score_of(self._predictions(name, peer, request), fold).rmse)
+        return peer.choices[int(np.argmin(errors))]
+
+    def _shortened(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: max(1, round(value * self._share)) if name in {"max_steps", "n_epochs"} else value
+            for name, value in settings.items()
+        }
+
+    def _predictions(self, name: str, peer: Peer, request: Request) -> NDArray[np.float64]:
+        def make() -> dict[str, Any]:
+            self._say(f"fit {name}")
+            return ask(peer, self._pythons[peer.name], request)
+
+        return np.array(self._store.get(name, _asked(peer, request), make)["predictions"])
+
+
+def _asked(peer: Peer, request: Request) -> dict[str, Any]:
+    return {**vars(request), "version": peer.version}
+
+
+def _suffix(choice: dict[str, Any]) -> str:
+    """What tells the fits of a choice apart."""
+    return "".join(f"-{value}" for value in choice.values())
+
+
+def _shown(setting: tuple[str, Any]) -> str:
+    name, value = setting
+    return name if value is True else str(value)
 
 
 def _score(row: dict[str, Any]) -> Score:

@@ -35,6 +35,8 @@ NEURALFORECAST = Peer(
     models=("LSTM", "GRU"),
     timed="LSTM",
     settings={"loss": "MSE", "max_steps": 1000, "val_check_steps": 50, "early_stop_patience_steps": 10},
+    # Of each window; the library's default is "robust", by median and interquartile range.
+    choices=({}, {"scaler_type": "standard"}, {"scaler_type": "identity"}),
     same_model=_neuralforecast_same,
 )
 
@@ -50,6 +52,7 @@ DARTS = Peer(
         "optimizer_kwargs": {"lr": 3e-3},
         "gradient_clip_val": 1.0,
     },
+    choices=({}, {"use_reversible_instance_norm": True}),
     same_model=_darts_same,
 )
 

@@ -1,9 +1,8 @@
 """Our side: what is fitted, by `python -m training fit`, and how the model's inputs are chosen without the test part.
 
-Rolling-origin validation: the values in front of the test part are cut into folds. Each fold in turn is predicted by a
-model fitted on what lies in front of it. The inputs with the smallest mean log(RMSE / RMSE of the last value) are
-taken, and the intervals whose coverage is nearest to what they promise. One validation part alone would not show
-what a change of level does; the folds do, where a series has any.
+The inputs with the smallest mean log(RMSE / RMSE of the last value) over the folds are taken, and the intervals whose
+coverage of them is nearest to what they promise. One validation part alone would not show what a change of level does;
+the folds do, where a series has any.
 """
 
 import json
@@ -12,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,8 @@ from training.transform import TRANSFORMS
 
 KINDS = ("lstm", "gru")
 CHOSEN_WITH = "lstm"
-INTERVALS = ("conformal", "quantile")
+INTERVALS = ("conformal", "adaptive", "quantile")
 LEVEL = 0.9
-
-# The folds are cut from the last of the values that may be looked at; each fit keeps a part to stop early by.
-NUM_FOLDS = 2
-FOLDS_SHARE = 0.65
-FOLD_VALIDATION_SHARE = 0.12
 
 # An epoch has at least so many steps, of a batch that is a power of two.
 MIN_STEPS_PER_EPOCH = 20
@@ -160,42 +153,35 @@ class Ours:
             errors[inputs.name] = float(np.mean(np.log(ratios)))
         inputs = min(INPUTS, key=lambda each: errors[each.name])
         coverages = {}
-        for intervals in INTERVALS:
+        able = [kind for kind in INTERVALS if kind != "adaptive" or inputs.knows_each_step]
+        for intervals in able:
             folds = self._folds(series, replace(recipe, intervals=intervals), inputs)
             coverages[intervals] = [fold["rows"][0]["intervals"][0]["coverage"] for fold in folds]
-        nearest = min(INTERVALS, key=lambda each: np.mean(np.abs(np.array(coverages[each]) - LEVEL)))
+        nearest = min(able, key=lambda each: np.mean(np.abs(np.array(coverages[each]) - LEVEL)))
         return Choice(inputs=inputs, errors=errors, intervals=nearest, coverages=coverages)
 
     def _folds(self, series: Series, recipe: Recipe, inputs: Inputs) -> list[dict[str, Any]]:
         """A fit for each fold, judged on the fold."""
-        known = len(series.values) - series.num_test
-        stops = np.linspace(known * (1 - FOLDS_SHARE), known, NUM_FOLDS + 1).astype(int)
         found = []
-        for fold, (start, stop) in enumerate(pairwise(stops)):
-            path = self._first_values(series, fold, int(stop))
-            num_validation = int(start * FOLD_VALIDATION_SHARE)
-            options = recipe.options(int(start) - num_validation - recipe.window, inputs)
+        for number, fold in enumerate(series.folds()):
+            # A file with the values up to the fold's end: a fit on it cannot see what follows.
+            path = self._folder / f"{fold.name}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("value\n" + "".join(f"{value!r}\n" for value in fold.values.tolist()))
             found.append(
                 self._fitted(
-                    f"{series.name}/fold{fold}-{inputs.transform}-{inputs.scaling}-{recipe.window}{recipe.suffix}",
+                    f"{series.name}/fold{number}-{inputs.transform}-{inputs.scaling}-{recipe.window}{recipe.suffix}",
                     {
                         "data": str(path),
-                        "validation": num_validation,
-                        "test": int(stop - start),
+                        "validation": fold.num_validation,
+                        "test": fold.num_test,
                         "cell": CHOSEN_WITH,
                         "seed": 0,
-                        **options,
+                        **recipe.options(fold.num_fit - recipe.window, inputs),
                     },
                 )
             )
         return found
-
-    def _first_values(self, series: Series, fold: int, stop: int) -> Path:
-        """A file with the values up to a fold's end: a fit on it cannot see what follows."""
-        path = self._folder / f"{series.name}-fold{fold}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("value\n" + "".join(f"{value!r}\n" for value in series.values[:stop].tolist()))
-        return path
 
     def _fitted(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
         def fit() -> dict[str, Any]:

@@ -21,6 +21,7 @@ SCRIPTS = Path(__file__).parent / "peers"
 class Peer:
     """A library, its models, and the settings that differ from its defaults.
 
+    `choices` are further settings, the default first; the first model's smallest RMSE on the last fold says which.
     `same_model` are the settings that make its model and its batch those that ours is timed with; they take the hidden
     size, the batch size and the steps to run.
     """
@@ -30,6 +31,7 @@ class Peer:
     models: tuple[str, ...]
     timed: str
     settings: dict[str, Any]
+    choices: tuple[dict[str, Any], ...]
     same_model: Callable[[int, int, int], dict[str, Any]]
 
     @property

@@ -8,12 +8,24 @@ from export.lowering.scaling import Ruler, of_target
 from export.lowering.source import Source
 
 
-def decode(g: GraphBuilder, source: Source, h: str, anchor: str | None, ruler: Ruler | None) -> None:
-    """Add the nodes behind the top output h [B, H] up to every output of `outputs`."""
-    config = source.config
-    for k in range(config.output_depth - 1):
+def features(g: GraphBuilder, source: Source, h: str) -> str:
+    """What the linear layers read, from the top output h [B, H]."""
+    for k in range(source.config.output_depth - 1):
         h = g.op("Tanh", g.linear(h, f"head.hidden.{k}"))
-    scaled = g.op("Mul", g.linear(h, "head.point"), g.weight("transform.target_scale"))
+    return h
+
+
+def decode(
+    g: GraphBuilder, source: Source, h: str, *, anchor: str | None, ruler: Ruler | None, surprise: str | None
+) -> str:
+    """Add the nodes behind the top output h [B, H] up to every output of `outputs`.
+
+    `surprise` [B, 1] is what intervals are multiples of. Gives what was said, [B, K], in the transform's units.
+    """
+    config = source.config
+    h = features(g, source, h)
+    said = g.linear(h, "head.point")
+    scaled = g.op("Mul", said, g.weight("transform.target_scale"))
     shift = g.weight("transform.target_mean")
     target = None if ruler is None else of_target(g, ruler)
     last = "next" if target is None else None
@@ -25,10 +37,11 @@ def decode(g: GraphBuilder, source: Source, h: str, anchor: str | None, ruler: R
         point = g.op("Add", target.zero, g.op("Mul", point, target.unit), output="next")
         g.op("Identity", target.unit, output="unit")
     if config.intervals != "none":
-        _ends(g, source, h, point, target)
+        _ends(g, source, h, point, target=target, surprise=surprise)
+    return said
 
 
-def _ends(g: GraphBuilder, source: Source, h: str, point: str, target: Ruler | None) -> None:
+def _ends(g: GraphBuilder, source: Source, h: str, point: str, *, target: Ruler | None, surprise: str | None) -> None:
     """`lower` and `upper` [B, K, L]; the margins have the target's scale in them."""
     config = source.config
     point = g.op("Unsqueeze", point, g.ints(2))
@@ -37,6 +50,9 @@ def _ends(g: GraphBuilder, source: Source, h: str, point: str, target: Ruler | N
         spread = g.op("Softplus", g.linear(h, "head.distance"))
         shape = g.ints(0, 2, config.horizon, len(config.levels))
         distances = g.op("Mul", g.op("Reshape", spread, shape), distances)
+        axis = 1
+    elif surprise is not None:
+        distances = g.op("Mul", g.op("Unsqueeze", surprise, g.ints(2, 3)), distances)
         axis = 1
     else:
         axis = 0

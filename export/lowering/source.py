@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from training.cells import Cell
 from training.cells.convert import gru_reset_after_from_torch, lstm_from_torch
 from training.model import CellStack, ModelConfig, RecurrentModel, TorchStack
+from training.surprise import Surprise
 from training.transform import TRANSFORMS, Difference
 
 
@@ -59,6 +60,8 @@ def source_of(model: RecurrentModel) -> Source:
     if model.config.intervals != "none":
         # [2, K, L] in units of the scaling, below first.
         weights["head.margin"] = weights["head.margin"] * weights["transform.target_scale"][:, None]
+    if model.surprise is not None:
+        weights |= _of_surprise(model.surprise, weights)
     return Source(
         config=model.config,
         layers=layers,
@@ -67,6 +70,17 @@ def source_of(model: RecurrentModel) -> Source:
         # Errors further ahead are larger, so the smallest unit is the strictest.
         target_scale=float(model.transform.target_scale.min()),
     )
+
+
+def _of_surprise(surprise: Surprise, weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Its own arrays, and those by which the next value alone is said."""
+    own = {"usual": surprise.usual, "start": surprise.start, "weights": surprise.weights[None]}
+    return {f"surprise.{name}": value.numpy().astype(np.float32) for name, value in own.items()} | {
+        "surprise.point.weight": weights["head.point.weight"][:1],
+        "surprise.point.bias": weights["head.point.bias"][:1],
+        "surprise.mean": weights["transform.target_mean"][:1],
+        "surprise.scale": weights["transform.target_scale"][:1],
+    }
 
 
 def _cells(stack: CellStack | TorchStack) -> list[list[Cell]]:

@@ -5,14 +5,15 @@
     next = decode(head(h'), anchor)
 
 State tensors are called `initial_<field>.<layer>` and `final_<field>.<layer>`; the difference transform adds
-`initial_last`, `initial_seen` and their final ones. All zeros mean that nothing was seen.
+`initial_last`, `initial_seen` and their final ones, adaptive intervals `said`, `excess` and `told`. All zeros mean that
+nothing was seen.
 """
 
 import onnx
 
 from export.artifact.manifest import Graph, Tensor
 from export.graph import GraphBuilder
-from export.lowering import calendar, head, scaling, transforms
+from export.lowering import calendar, head, scaling, surprise, transforms
 from export.lowering.cells import State, stack_step, state_fields
 from export.lowering.source import Source
 
@@ -26,6 +27,7 @@ def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
     fields = state_fields(source)
     widths = {f"{field}.{k}": config.hidden_size for k, names in enumerate(fields) for field in names}
     carried = {"last": config.num_features, "seen": 1} if source.carries_last else {}
+    judged = dict.fromkeys(surprise.STATE, 1) if config.intervals == "adaptive" else {}
 
     ruler = scaling.ruler(g, config.scaling, window="value", num_steps=1, num_series=config.num_series)
     ruled = "value"
@@ -37,15 +39,21 @@ def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
         x = g.op("Squeeze", x, g.ints(1))
     before: list[State] = [tuple(f"initial_{field}.{k}" for field in names) for k, names in enumerate(fields)]
     h, after = stack_step(g, source, x, before)
-    head.decode(g, source, h, anchor, ruler)
+    stepped = surprise.of_value(g, source, ruled)
+    lately = None if stepped is None else stepped.surprise
+    said = head.decode(g, source, h, anchor=anchor, ruler=ruler, surprise=lately)
     for k, (names, state) in enumerate(zip(fields, after, strict=True)):
         for field, value in zip(names, state, strict=True):
             g.op("Identity", value, output=f"final_{field}.{k}")
     if carried:
         g.op("Identity", ruled, output="final_last")
-        g.op("Add", g.op("Mul", "initial_seen", g.scalar(0.0)), g.scalar(1.0), output="final_seen")
+        _ones(g, "initial_seen", output="final_seen")
+    if stepped is not None:
+        g.op("Slice", said, g.ints(0), g.ints(1), g.ints(1), output="final_said")
+        g.op("Identity", stepped.excess, output="final_excess")
+        _ones(g, "initial_told", output="final_told")
 
-    widths |= carried
+    widths |= carried | judged
     graph = Graph(
         file=FILE,
         lowering="step",
@@ -60,3 +68,7 @@ def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
         ],
     )
     return graph, g.model("step", graph.inputs, graph.outputs)
+
+
+def _ones(g: GraphBuilder, like: str, *, output: str) -> None:
+    g.op("Add", g.op("Mul", like, g.scalar(0.0)), g.scalar(1.0), output=output)

@@ -11,7 +11,7 @@ import onnx
 
 from export.artifact.manifest import Graph, Tensor
 from export.graph import GraphBuilder
-from export.lowering import calendar, head, scaling, transforms
+from export.lowering import calendar, head, scaling, surprise, transforms
 from export.lowering.cells import State, stack_step, state_fields
 from export.lowering.source import Source
 
@@ -34,10 +34,12 @@ def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
     first = g.op("Slice", "window", g.ints(0, 0), g.ints(1, 1), g.ints(1, 2))
     zeros = g.zeros(g.op("Squeeze", first, g.ints(1)), config.hidden_size)
     states: list[State] = [(zeros,) * len(fields) for fields in state_fields(source)]
-    h = zeros
+    outputs = []
     for value in values:
         h, states = stack_step(g, source, value, states)
-    head.decode(g, source, h, anchor, ruler)
+        outputs.append(h)
+    lately = surprise.of_window(g, source, ruled, outputs[:-1])
+    head.decode(g, source, h, anchor=anchor, ruler=ruler, surprise=lately)
 
     graph = Graph(
         file=FILE,

@@ -33,6 +33,7 @@ def predict_all(model: RecurrentModel, inputs: Inputs) -> dict[str, Array]:
 
     step, num_fields = CELLS[{"nn.lstm": "lstm", "nn.gru": "gru-reset-after"}.get(shape.cell, shape.cell)]
     states = [(np.zeros((len(x), shape.hidden_size)),) * num_fields for _ in range(shape.num_layers)]
+    said = []
     for t in range(shape.window):
         h = x[:, t]
         for layer in range(shape.num_layers):
@@ -44,21 +45,36 @@ def predict_all(model: RecurrentModel, inputs: Inputs) -> dict[str, Array]:
             h = states[layer][0]
             if shape.residual and layer:
                 h = h + below
-    for depth in range(shape.output_depth - 1):
-        h = np.tanh(_affine(weights, f"head.hidden.{depth}", h))
-    y = _affine(weights, "head.point", h)
+        for depth in range(shape.output_depth - 1):
+            h = np.tanh(_affine(weights, f"head.hidden.{depth}", h))
+        said.append(_affine(weights, "head.point", h))
+    y = said[-1]
+    surprise = _surprise(shape, weights, (window - zero)[:, :, 0] / unit[:, :, 0], said)
     zero, unit = zero[:, -1, :1], unit[:, -1, :1]
     following = zero + unit * (anchor + (y * weights["transform.target_scale"] + weights["transform.target_mean"]))
     found = {"next": following}
     if shape.scaling != "fit":
         found["unit"] = unit
     if shape.intervals != "none":
-        distance = weights["head.margin"][None] * np.ones((len(x), 1, 1, 1))
+        distance = weights["head.margin"][None] * surprise[:, None, None, None]
         if shape.intervals == "quantile":
             distance = distance * np.log1p(np.exp(_affine(weights, "head.distance", h))).reshape(distance.shape)
         distance = distance * weights["transform.target_scale"][:, None] * unit[:, :, None, None]
         found |= {"lower": following[..., None] - distance[:, 0], "upper": following[..., None] + distance[:, 1]}
     return found
+
+
+def _surprise(shape: ModelConfig, weights: Weights, values: Array, said: list[Array]) -> Array:
+    """An exponentially weighted mean of how far off the model was on each value of the window, [B]."""
+    if shape.intervals != "adaptive":
+        return np.ones(len(values))
+    mean = weights["surprise.usual"] * np.ones(len(values))
+    for t in range(1, shape.window):
+        before = 0 if shape.transform == "standardize" else values[:, t - 1]
+        came = (values[:, t] - before - weights["transform.target_mean"][0]) / weights["transform.target_scale"][0]
+        share = 2 / (shape.window + 1)
+        mean = (1 - share) * mean + share * np.abs(came - said[t - 1][:, 0])
+    return mean
 
 
 def _ruler(shape: ModelConfig, weights: Weights, window: Array, series: Numbers | None) -> tuple[Array, Array]:

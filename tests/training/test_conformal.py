@@ -72,8 +72,10 @@ def inside(model: RecurrentModel, windows: WindowSet) -> NDArray[np.bool_]:
     return is_inside_MKL
 
 
-@pytest.mark.parametrize("intervals", ["conformal", "quantile"])
-@pytest.mark.parametrize("scaling", ["fit", "window"])
+@pytest.mark.parametrize(
+    ("intervals", "scaling"),
+    [("conformal", "fit"), ("conformal", "window"), ("adaptive", "fit"), ("quantile", "fit"), ("quantile", "window")],
+)
 def test_so_many_validation_values_lie_inside_as_were_asked_for(intervals: str, scaling: str) -> None:
     """In float64, where nothing lies on the edge but the one value that sets it."""
     rng = np.random.default_rng(1)
