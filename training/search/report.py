@@ -15,6 +15,8 @@ from training.search.space import LEARNING_RATES
 from training.search.study import completed, judged
 
 SHOWN_PARAMETERS = ("transform", "cell", "window", "hidden", "learning-rate")
+# The largest value over the smallest from which an axis is logarithmic.
+WIDE = 5
 LEARNING_RATE_TICKS = (0.001, 0.003, 0.01, 0.03)
 
 
@@ -86,8 +88,15 @@ def search_picture(study: optuna.Study, *, target: str) -> Figure:
     best_so_far = [min(values[: k + 1]) for k in range(len(values))]
     axes.step(numbers, best_so_far, where="post", color="tab:orange", label="best so far")
     axes.plot(numbers, values, "o", color="tab:blue", label="trial")
-    axes.plot([t.number for t in pruned], [rmse_of(t) for t in pruned], "x", color="0.6", label="ended early")
-    _log_if_positive(axes, values)
+    # A trial that was ended early may have been far off; it shall not press the others together.
+    top = max(values) + max(values) - min(values) or 2 * max(values)
+    early = [(trial.number, rmse) for trial in pruned if (rmse := rmse_of(trial)) is not None]
+    near = [place for place in early if place[1] <= top]
+    axes.plot(*_transposed(near), "x", color="0.6", label="ended early")
+    if len(near) < len(early):
+        above_all = [(number, top) for number, rmse in early if rmse > top]
+        axes.plot(*_transposed(above_all), "^", color="0.6", label="ended early, further up")
+    _log_if_wide(axes, values)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial")
     axes.set_ylabel(f"validation RMSE, units of {target}")
@@ -118,13 +127,17 @@ def _by_choice(axes: Any, name: str, trials: Sequence[FrozenTrial]) -> None:
         )
         axes.set_xlim(-0.5, len(choices) - 0.5)
     axes.plot(places, values, "o", color="tab:blue", alpha=0.6)
-    _log_if_positive(axes, values)
+    _log_if_wide(axes, values)
     axes.set_xlabel(name)
 
 
-def _log_if_positive(axes: Any, values: Sequence[float]) -> None:
-    """Ratios are what matters between errors, unless one of them is 0."""
-    if min(values) > 0:
+def _transposed(places: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [number for number, _ in places], [value for _, value in places]
+
+
+def _log_if_wide(axes: Any, values: Sequence[float]) -> None:
+    """Ratios are what matters between errors that differ much, unless one of them is 0."""
+    if min(values) > 0 and max(values) > WIDE * min(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(LogFormatter())
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
