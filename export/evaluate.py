@@ -10,7 +10,7 @@ from torch import Tensor
 from export.artifact.golden import Inputs, Outputs
 from training.cells import State
 from training.model import ModelState, Prediction, RecurrentModel
-from training.surprise import SurpriseState
+from training.recent_error import RecentErrorState
 from training.transform import DifferenceState, NoState, TransformState
 
 
@@ -47,12 +47,12 @@ class Reference:
                 for k, layer in enumerate(zero.layers)
             ],
             transform=type(zero.transform)(*(tensors[f"initial_{field}"] for field in zero.transform._fields)),
-            surprise=None
-            if zero.surprise is None
-            else SurpriseState(*(tensors[f"initial_{field}"] for field in SurpriseState._fields)),
+            recent_error=None
+            if zero.recent_error is None
+            else RecentErrorState(*(tensors[f"initial_{field}"] for field in RecentErrorState._fields)),
         )
         prediction, after = self._model.step(value_BF, state, tensors.get("time_seconds"), tensors.get("series"))
-        named = named_state(after.layers, after.transform, after.surprise)
+        named = named_state(after.layers, after.transform, after.recent_error)
         return _named(prediction) | {f"final_{name}": _array(tensor) for name, tensor in named.items()}
 
     def step_inputs(self, inputs: Inputs) -> Inputs:
@@ -64,7 +64,7 @@ class Reference:
             for t in range(window.shape[1] - 1):
                 time = None if times is None else times[:, t : t + 1]
                 _, state = self._model.step(window[:, t], state, time, series)
-        named = named_state(state.layers, state.transform, state.surprise)
+        named = named_state(state.layers, state.transform, state.recent_error)
         context: Inputs = {} if times is None else {"time_seconds": inputs["time_seconds"][:, -1:]}
         if series is not None:
             context["series"] = inputs["series"]
@@ -80,9 +80,9 @@ def _named(prediction: Prediction) -> Outputs:
 
 
 def named_state(
-    layers: list[State], transform: TransformState, surprise: SurpriseState | None = None
+    layers: list[State], transform: TransformState, recent_error: RecentErrorState | None = None
 ) -> dict[str, Tensor]:
-    """State tensors by the names step graphs give them: `h.0`, `c.0`, …, `last`, `seen`, `said`, `excess`, `told`."""
+    """State tensors by the names step graphs give them: `h.0`, `c.0`, …, `last`, `seen`, and of recent_error."""
     named = {
         f"{field}.{k}": tensor
         for k, layer in enumerate(layers)
@@ -92,7 +92,7 @@ def named_state(
         named |= {"last": transform.last, "seen": transform.seen}
     else:
         assert isinstance(transform, NoState)
-    return named if surprise is None else named | surprise._asdict()
+    return named if recent_error is None else named | recent_error._asdict()
 
 
 def _array(tensor: Tensor) -> NDArray[np.float64]:

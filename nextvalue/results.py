@@ -62,7 +62,7 @@ class ModelDescription:
         calendar: cycles of which the model takes the phase from times: day, week, year.
         scaling: fit, window or series, which takes the id of each window's series.
         num_series: how many series the model knows by id.
-        intervals: conformal, adaptive or quantile; empty where the model has no intervals.
+        intervals: conformal, normalized or quantile; empty where the model has no intervals.
         levels: their levels.
         transition_depth: cells per step of a layer.
         residual: whether a layer's input is added to its output.

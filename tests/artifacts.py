@@ -6,7 +6,7 @@ Needs torch, so tests run it in a process of its own; what it writes is read by 
     covariates   gru, H 6, 2 layers, T 4, F 3, standardize
     last         rnn, H 5, T 6, F 1, last-value: no step graph
     demand       gru, H 6, 2 residual layers of 2 cells, T 6, F 2, difference; all that takes more than a window:
-                 3 values ahead, calendar, scaled by series, quantile intervals
+                 3 values ahead, calendar, scaled by series, normalized intervals
     windowed     lstm, H 5, T 5, F 1, standardize, scaled by the window: no step graph; 2 values ahead, conformal
 
 Weights are uniform in ±0.3 from a fixed seed, so that every cell contracts and its output is near 0; the head's
@@ -96,7 +96,7 @@ RECIPES = (
             calendar=("day", "week"),
             scaling="series",
             num_series=3,
-            intervals="quantile",
+            intervals="normalized",
             levels=(0.5, 0.9),
         ),
         features=["sales", "price"],
@@ -151,6 +151,8 @@ def build_model(recipe: Recipe) -> RecurrentModel:
             model.scaling.fill(zeros[:-1], units[:-1], zeros[-1], units[-1])
         if recipe.config.intervals != "none":
             model.head.margin.uniform_(0.5, 2.0, generator=generator)
+        if model.recent_error is not None:
+            model.recent_error.usual.fill_(0.75)
     return model
 
 

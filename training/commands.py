@@ -78,7 +78,7 @@ def fit_run(
         config, parts = prepare(request, dataset, console)
         model = new_model(config.model, parts.fit, seed=config.seed)
         check_resolution(model, parts.fit, config.features)
-        model.to(workers.device, torch.float64 if config.fit.precision == "float64" else torch.float32)
+        model.to(workers.device, config.fit.dtype)
         if workers.is_first:
             folder.prepare(resume=resume, force=force)
         _fit_together(

@@ -4,6 +4,7 @@ import math
 from importlib import metadata
 
 import msgspec
+import torch
 
 from training.cells import HAND_WRITTEN
 from training.data import DataOptions, Provenance, SplitOptions
@@ -65,6 +66,11 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"device is {self.device!r}; it must be one of {', '.join(DEVICES)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are held in."""
+        return torch.float64 if self.precision == "float64" else torch.float32
 
 
 def check_fits(options: FitOptions, model: ModelConfig) -> None:

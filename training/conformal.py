@@ -4,6 +4,7 @@ Take the scores of n values a forecaster was not fitted on, and the ⌈(n + 1)·
 to come are exchangeable with those n, at least a share `level` of them scores no higher, and at most 1/(n + 1) more
 where no two scores are equal. Sources: Vovk, Gammerman & Shafer 2005; Lei et al. 2018; scores relative to a learnt
 distance as in Romano, Patterson & Candès 2019, multiplied instead of added.
+`normalized` scores are divided by an error that was taken of the same values, which moves the share by about 1/n.
 
 Shapes: M windows, B batch, K horizons, L interval levels.
 """
@@ -60,7 +61,7 @@ def check_levels(levels: tuple[float, ...], validation: WindowSet) -> None:
 def calibrate(model: RecurrentModel, validation: WindowSet) -> None:
     """Set the head's margins so that intervals hold their share of the validation part, horizon by horizon.
 
-    `conformal` takes |residual| as the score, `adaptive` |residual| as a multiple of how far off the model has lately
+    `conformal` takes |residual| as the score, `normalized` |residual| as a multiple of how far off the model has lately
     been, `quantile` the residual as a share of the learnt distance on its own side, all in the head's units. A model
     without intervals is left as it is. Raises DataError for a level that the validation part is too short for.
     """
@@ -73,8 +74,8 @@ def calibrate(model: RecurrentModel, validation: WindowSet) -> None:
     def each(score: Callable[[Inputs], Tensor]) -> NDArray[np.float64]:
         return np.concatenate([score(inputs_of(validation, one, model)).double().cpu().numpy() for one in batches])
 
-    if model.surprise is not None:
-        model.surprise.usual.fill_(float(each(lambda inputs: _residuals(model.loss_terms(*inputs))[:, 0]).mean()))
+    if model.recent_error is not None:
+        model.recent_error.usual.fill_(float(each(lambda inputs: _residuals(model.loss_terms(*inputs))[:, 0]).mean()))
     found_KL = margins(each(lambda inputs: _scores(model, inputs)), model.config.levels)
     model.head.margin.copy_(torch.from_numpy(found_KL).expand_as(model.head.margin))
 
@@ -88,9 +89,9 @@ def _scores(model: RecurrentModel, inputs: Inputs) -> Tensor:
     """How many distances (1 where there is no other) each prediction was off, [B, K, L] or [B, K, 1]."""
     terms = model.loss_terms(*inputs)
     if terms.spread is None:
-        surprise_B1 = model.surprise_after(inputs.window, inputs.time_seconds, inputs.series)
-        smallest = torch.finfo(surprise_B1.dtype).tiny
-        return (_residuals(terms) / surprise_B1.clamp_min(smallest))[..., None]
+        recent_B1 = model.recent_error_after(inputs.window, inputs.time_seconds, inputs.series)
+        smallest = torch.finfo(recent_B1.dtype).tiny
+        return (_residuals(terms) / recent_B1.clamp_min(smallest))[..., None]
     residual_BK1 = (terms.target - terms.output)[..., None]
     smallest = torch.finfo(terms.spread.dtype).tiny
     below_BKL, above_BKL = terms.spread.clamp_min(smallest).unbind(dim=1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-INTERVALS = ("none", "conformal", "adaptive", "quantile")
+INTERVALS = ("none", "conformal", "normalized", "quantile")
 
 
 class Said(NamedTuple):
@@ -27,11 +27,11 @@ class Head(nn.Module):
         point = W_y h + b_y               K values ahead, directly
 
     An interval is told by its distances from the point. With `conformal` they are constants, `margin`, calibrated
-    on the validation part. With `adaptive` they are multiples of `training.surprise`, how far off the model has lately
-    been. With `quantile` the model says how far (W_d, b_d), and `margin` corrects it by a factor:
+    on the validation part. With `normalized` they are multiples of `training.recent_error`, how far off the
+    model has been lately. With `quantile` the model says how far (W_d, b_d), and `margin` corrects it by a factor:
 
         conformal   below, above = margin
-        adaptive    below, above = margin · surprise                            the product is the model's
+        normalized  below, above = margin · recent_error                            the product is the model's
         quantile    below, above = margin · softplus(W_d h + b_d)
     """
 

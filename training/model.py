@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from training import calendar
 from training.cells import CELL_KINDS, HAND_WRITTEN, State
 from training.head import INTERVALS, Head, Said
+from training.recent_error import RecentError, RecentErrorState
 from training.scaling import SCALINGS, Ruler, Scaling, SeriesScaling
 from training.stack import CellStack, TorchStack
-from training.surprise import Surprise, SurpriseState
 from training.transform import TRANSFORMS, Transform, TransformState
 
 __all__ = ["CellStack", "ModelConfig", "ModelState", "Prediction", "RecurrentModel", "TorchStack"]
@@ -69,19 +69,19 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"levels are {list(self.levels)}; intervals {self.intervals!r} take "
                 + ("none" if self.levels else "at least one")
             )
-        self._check_adaptive()
+        self._check_normalized()
         if list(self.levels) != sorted(set(self.levels)) or not all(0 < level < 1 for level in self.levels):
             raise ValueError(f"levels are {list(self.levels)}; they must grow and lie between 0 and 1")
 
-    def _check_adaptive(self) -> None:
-        if self.intervals != "adaptive":
+    def _check_normalized(self) -> None:
+        if self.intervals != "normalized":
             return
         if self.window < 2:
-            raise ValueError(f"window is {self.window}; intervals 'adaptive' need at least 2 values to be wrong about")
+            raise ValueError(f"window is {self.window}; intervals 'normalized' need 2 values or more")
         for name, known in (("transform", TRANSFORMS), ("scaling", SCALINGS)):
             if not known[getattr(self, name)].steppable:
                 raise ValueError(
-                    f"intervals are 'adaptive', which go by what is said of each value in turn; {name} "
+                    f"intervals are 'normalized', which go by what is said of each value in turn; {name} "
                     f"{getattr(self, name)!r} needs the whole window"
                 )
 
@@ -105,11 +105,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ModelState(msgspec.Struct, frozen=True):
-    """All that is carried between two steps: every layer's state, the transform's and, if there is one, surprise's."""
+    """All that is carried between two steps: every layer's state, the transform's and the recent error's, if any."""
 
     layers: list[State]
     transform: TransformState
-    surprise: SurpriseState | None = None
+    recent_error: RecentErrorState | None = None
 
 
 class Prediction(NamedTuple):
@@ -143,7 +143,7 @@ class RecurrentModel(nn.Module):
         x, anchor = transform.encode(ruler.rule(window))
         h         = stack([x; calendar(time_seconds)])         the top layer's last output
         next      = ruler.raw(transform.decode(head(h), anchor))
-        ends      = next ± ruler.raw(head's distances)         times `surprise` where intervals adapt
+        ends      = next ± ruler.raw(head's distances)         times `recent_error` where intervals are normalized
 
     `time_seconds` int64 [B, T] (UTC) is needed with a calendar, `series` int64 [B, 1] with scaling by series.
     Stepping through a window from `initial_state` gives the same prediction as `forward`.
@@ -173,7 +173,7 @@ class RecurrentModel(nn.Module):
             intervals=config.intervals,
             num_levels=len(config.levels),
         )
-        self.surprise = Surprise(config.window) if config.intervals == "adaptive" else None
+        self.recent_error = RecentError(config.window) if config.intervals == "normalized" else None
 
     @property
     def why_not_steppable(self) -> str:
@@ -198,34 +198,41 @@ class RecurrentModel(nn.Module):
         self, window_BTF: Tensor, time_seconds_BT: Tensor | None = None, series_B1: Tensor | None = None
     ) -> Tensor:
         """The next values, [B, K], in raw units."""
-        return self.predict(window_BTF, time_seconds_BT, series_B1).next
+        ruler, x_BTI, anchor_B1 = self._encode(window_BTF, time_seconds_BT, series_B1)
+        return self._raw_next(self.head(self.stack(x_BTI)), anchor_B1, ruler)
 
     def predict(
         self, window_BTF: Tensor, time_seconds_BT: Tensor | None = None, series_B1: Tensor | None = None
     ) -> Prediction:
         """The next values and their intervals, in raw units."""
         ruler, x_BTI, anchor_B1 = self._encode(window_BTF, time_seconds_BT, series_B1)
-        if self.surprise is None:
+        if self.recent_error is None:
             return self._decode(self.head(self.stack(x_BTI)), anchor_B1, ruler)
-        outputs_BTH = self.stack.outputs(x_BTI)
-        surprise_B1 = self._surprise(self.surprise, outputs_BTH, window_BTF, ruler)
-        return self._decode(self.head(outputs_BTH[:, -1]), anchor_B1, ruler, surprise_B1)
+        h_BH, recent_B1 = self._with_recent_error(self.recent_error, x_BTI, window_BTF, ruler)
+        return self._decode(self.head(h_BH), anchor_B1, ruler, recent_B1)
 
-    def surprise_after(
+    def recent_error_after(
         self, window_BTF: Tensor, time_seconds_BT: Tensor | None = None, series_B1: Tensor | None = None
     ) -> Tensor:
-        """How far off the model has lately been, [B, 1], in the transform's units; 1 where intervals do not adapt."""
-        if self.surprise is None:
+        """How far off the model has been lately, [B, 1], in the transform's units; 1 where no interval asks for it."""
+        if self.recent_error is None:
             return torch.ones_like(window_BTF[:, -1, :1])
         ruler, x_BTI, _ = self._encode(window_BTF, time_seconds_BT, series_B1)
-        return self._surprise(self.surprise, self.stack.outputs(x_BTI), window_BTF, ruler)
+        return self._with_recent_error(self.recent_error, x_BTI, window_BTF, ruler)[1]
 
-    def _surprise(self, surprise: Surprise, outputs_BTH: Tensor, window_BTF: Tensor, ruler: Ruler | None) -> Tensor:
+    def _with_recent_error(
+        self, recent_error: RecentError, x_BTI: Tensor, window_BTF: Tensor, ruler: Ruler | None
+    ) -> tuple[Tensor, Tensor]:
+        """The top layer's last output [B, H] and the recent error [B, 1]; of the other outputs, the forecasts alone."""
+        states = self.stack.initial_state(x_BTI[:, 0])
+        forecasts = []
+        for x_BI in x_BTI.unbind(dim=1):
+            h_BH, states = self.stack.step(x_BI, states)
+            forecasts.append(self.head.point(self.head.features(h_BH))[:, :1])
         ruled_BTF = window_BTF if ruler is None else ruler.rule(window_BTF)
-        said_BS = self.head.point(self.head.features(outputs_BTH[:, :-1]))[:, :, 0]
         anchors_BS = self.transform.anchors(ruled_BTF)[:, :-1, 0]
-        found: Tensor = surprise(said_BS, self.transform.encode_next(ruled_BTF[:, 1:, 0], anchors_BS))
-        return found
+        actual_BS = self.transform.encode_next(ruled_BTF[:, 1:, 0], anchors_BS)
+        return h_BH, recent_error(torch.cat(forecasts[:-1], dim=1), actual_BS)
 
     def loss_terms(
         self,
@@ -284,20 +291,22 @@ class RecurrentModel(nn.Module):
             raise ValueError("time_seconds is missing; a model with a calendar needs the time of each value")
         return torch.cat((x_BTF, calendar.channels(self.config.calendar, time_seconds_BT, x_BTF.dtype)), dim=2)
 
-    def _decode(
-        self, said: Said, anchor_B1: Tensor, ruler: Ruler | None, surprise_B1: Tensor | None = None
-    ) -> Prediction:
+    def _raw_next(self, said: Said, anchor_B1: Tensor, ruler: Ruler | None) -> Tensor:
         next_BK = self.transform.decode(said.point, anchor_B1)
+        return next_BK if ruler is None else ruler.target_raw(next_BK)
+
+    def _decode(
+        self, said: Said, anchor_B1: Tensor, ruler: Ruler | None, recent_B1: Tensor | None = None
+    ) -> Prediction:
+        next_BK = self._raw_next(said, anchor_B1, ruler)
         unit_B1 = None if ruler is None else ruler.unit[:, :, 0]
-        if ruler is not None:
-            next_BK = ruler.target_raw(next_BK)
         if said.below is None or said.above is None:
             return Prediction(next_BK, None, None, unit_B1)
         scale_BK1 = (self.transform.target_scale if unit_B1 is None else self.transform.target_scale * unit_B1)[
             ..., None
         ]
-        if surprise_B1 is not None:
-            scale_BK1 = scale_BK1 * surprise_B1[:, :, None]
+        if recent_B1 is not None:
+            scale_BK1 = scale_BK1 * recent_B1[:, :, None]
         return Prediction(
             next=next_BK,
             lower=next_BK[..., None] - said.below * scale_BK1,
@@ -313,7 +322,7 @@ class RecurrentModel(nn.Module):
         return ModelState(
             layers=self.stack.initial_state(x_BI),
             transform=self.transform.initial_state(value_BF),
-            surprise=None if self.surprise is None else self.surprise.initial_state(value_BF[:, :1]),
+            recent_error=None if self.recent_error is None else self.recent_error.initial_state(value_BF[:, :1]),
         )
 
     def step(
@@ -330,11 +339,14 @@ class RecurrentModel(nn.Module):
         x_BI = self._with_calendar(x_BF[:, None], time_seconds_B1)[:, 0]
         h_BH, layers = self.stack.step(x_BI, state.layers)
         said = self.head(h_BH)
-        if self.surprise is None or state.surprise is None:
+        if self.recent_error is None:
             return self._decode(said, anchor_B1, ruler), ModelState(layers=layers, transform=transform_state)
+        assert state.recent_error is not None
         before_B1 = self.transform.anchor_before(ruled_BF, state.transform)
-        excess_B1 = self.surprise.step(self.transform.encode_next(ruled_BF[:, :1], before_B1), state.surprise)
-        surprise = SurpriseState(said=said.point[:, :1], excess=excess_B1, told=torch.ones_like(excess_B1))
-        return self._decode(said, anchor_B1, ruler, self.surprise.usual + excess_B1), ModelState(
-            layers=layers, transform=transform_state, surprise=surprise
+        excess_B1 = self.recent_error.step(self.transform.encode_next(ruled_BF[:, :1], before_B1), state.recent_error)
+        recent_error = RecentErrorState(
+            forecast=said.point[:, :1], excess=excess_B1, has_forecast=torch.ones_like(excess_B1)
+        )
+        return self._decode(said, anchor_B1, ruler, self.recent_error.usual + excess_B1), ModelState(
+            layers=layers, transform=transform_state, recent_error=recent_error
         )

@@ -4,6 +4,8 @@
 |---------|--------------------------------------|---------------------------------------------------------------------|
 | float32 | 1e-5 · scale + 2 ulp32(reference)    | a cell works in units of `scale`, where a few hundred rounded steps |
 |         |                                      | stay under 1e-5; turning back to raw units rounds twice more        |
+| float32 | 1e-5 · (scale + reach) + 2 ulp32     | the ends of an interval: how far one reaches from the prediction is |
+|         |                                      | a product, whose rounding grows with it and not with `scale`        |
 """
 
 from typing import Annotated
@@ -24,7 +26,7 @@ class Tolerance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ulps: Annotated[float, msgspec.Meta(ge=0, le=16)] = ULPS
 
 
-# One unit for all rows of an output, or one for each row, [B, 1].
+# One unit for all of an output, one for each row, [B, 1], or one for each number of it.
 Scale = float | NDArray[np.float64]
 
 
@@ -32,7 +34,7 @@ def limit(reference: NDArray[np.float64], scale: Scale, tolerance: Tolerance) ->
     """The largest allowed |served - reference|, elementwise, in the reference's units."""
     with np.errstate(over="ignore"):
         ulp = np.spacing(np.abs(reference).astype(np.float32)).astype(np.float64)
-    if not isinstance(scale, float):
+    if not isinstance(scale, float) and scale.shape != reference.shape:
         scale = scale.reshape(len(reference), *[1] * (reference.ndim - 1))
     return tolerance.relative_to_scale * scale + tolerance.ulps * ulp
 

@@ -71,7 +71,7 @@ class Transform(_Struct, frozen=True, kw_only=True):
 class Intervals(_Struct, frozen=True, kw_only=True):
     """How the ends of intervals are found, and the share of values that each of them shall hold."""
 
-    kind: Literal["conformal", "adaptive", "quantile"]
+    kind: Literal["conformal", "normalized", "quantile"]
     levels: Annotated[list[Annotated[float, msgspec.Meta(gt=0, lt=1)]], msgspec.Meta(min_length=1)]
 
 

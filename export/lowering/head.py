@@ -16,11 +16,11 @@ def features(g: GraphBuilder, source: Source, h: str) -> str:
 
 
 def decode(
-    g: GraphBuilder, source: Source, h: str, *, anchor: str | None, ruler: Ruler | None, surprise: str | None
+    g: GraphBuilder, source: Source, h: str, *, anchor: str | None, ruler: Ruler | None, recent: str | None
 ) -> str:
     """Add the nodes behind the top output h [B, H] up to every output of `outputs`.
 
-    `surprise` [B, 1] is what intervals are multiples of. Gives what was said, [B, K], in the transform's units.
+    `recent` error [B, 1] is what intervals are multiples of. Gives what was said, [B, K], in the transform's units.
     """
     config = source.config
     h = features(g, source, h)
@@ -37,11 +37,11 @@ def decode(
         point = g.op("Add", target.zero, g.op("Mul", point, target.unit), output="next")
         g.op("Identity", target.unit, output="unit")
     if config.intervals != "none":
-        _ends(g, source, h, point, target=target, surprise=surprise)
+        _ends(g, source, h, point, target=target, recent=recent)
     return said
 
 
-def _ends(g: GraphBuilder, source: Source, h: str, point: str, *, target: Ruler | None, surprise: str | None) -> None:
+def _ends(g: GraphBuilder, source: Source, h: str, point: str, *, target: Ruler | None, recent: str | None) -> None:
     """`lower` and `upper` [B, K, L]; the margins have the target's scale in them."""
     config = source.config
     point = g.op("Unsqueeze", point, g.ints(2))
@@ -51,8 +51,8 @@ def _ends(g: GraphBuilder, source: Source, h: str, point: str, *, target: Ruler 
         shape = g.ints(0, 2, config.horizon, len(config.levels))
         distances = g.op("Mul", g.op("Reshape", spread, shape), distances)
         axis = 1
-    elif surprise is not None:
-        distances = g.op("Mul", g.op("Unsqueeze", surprise, g.ints(2, 3)), distances)
+    elif recent is not None:
+        distances = g.op("Mul", g.op("Unsqueeze", recent, g.ints(2, 3)), distances)
         axis = 1
     else:
         axis = 0

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from training.cells import Cell
 from training.cells.convert import gru_reset_after_from_torch, lstm_from_torch
 from training.model import CellStack, ModelConfig, RecurrentModel, TorchStack
-from training.surprise import Surprise
+from training.recent_error import RecentError
 from training.transform import TRANSFORMS, Difference
+
+Weights = dict[str, NDArray[np.float32]]
 
 
 class Placed(NamedTuple):
@@ -27,7 +29,7 @@ class Source:
 
     config: ModelConfig
     layers: list[list[Placed]]
-    weights: dict[str, NDArray[np.float32]]
+    weights: Weights
     not_steppable: str
     target_scale: float
 
@@ -60,8 +62,8 @@ def source_of(model: RecurrentModel) -> Source:
     if model.config.intervals != "none":
         # [2, K, L] in units of the scaling, below first.
         weights["head.margin"] = weights["head.margin"] * weights["transform.target_scale"][:, None]
-    if model.surprise is not None:
-        weights |= _of_surprise(model.surprise, weights)
+    if model.recent_error is not None:
+        weights |= _of_recent_error(model.recent_error, weights)
     return Source(
         config=model.config,
         layers=layers,
@@ -72,14 +74,18 @@ def source_of(model: RecurrentModel) -> Source:
     )
 
 
-def _of_surprise(surprise: Surprise, weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+def _of_recent_error(module: RecentError, weights: Weights) -> Weights:
     """Its own arrays, and those by which the next value alone is said."""
-    own = {"usual": surprise.usual, "start": surprise.start, "weights": surprise.weights[None]}
-    return {f"surprise.{name}": value.numpy().astype(np.float32) for name, value in own.items()} | {
-        "surprise.point.weight": weights["head.point.weight"][:1],
-        "surprise.point.bias": weights["head.point.bias"][:1],
-        "surprise.mean": weights["transform.target_mean"][:1],
-        "surprise.scale": weights["transform.target_scale"][:1],
+    own = {
+        "usual": module.usual,
+        "start": module.start * module.usual.double(),
+        "weights": module.weights[None],
+    }
+    return {f"recent_error.{name}": value.numpy().astype(np.float32) for name, value in own.items()} | {
+        "recent_error.point.weight": weights["head.point.weight"][:1],
+        "recent_error.point.bias": weights["head.point.bias"][:1],
+        "recent_error.mean": weights["transform.target_mean"][:1],
+        "recent_error.scale": weights["transform.target_scale"][:1],
     }
 
 

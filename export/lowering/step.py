@@ -5,7 +5,8 @@
     next = decode(head(h'), anchor)
 
 State tensors are called `initial_<field>.<layer>` and `final_<field>.<layer>`; the difference transform adds
-`initial_last`, `initial_seen` and their final ones, adaptive intervals `said`, `excess` and `told`. All zeros mean that
+`initial_last`, `initial_seen` and their final ones, normalized intervals `forecast`,
+`excess` and `has_forecast`. All zeros mean that
 nothing was seen.
 """
 
@@ -13,7 +14,7 @@ import onnx
 
 from export.artifact.manifest import Graph, Tensor
 from export.graph import GraphBuilder
-from export.lowering import calendar, head, scaling, surprise, transforms
+from export.lowering import calendar, head, recent_error, scaling, transforms
 from export.lowering.cells import State, stack_step, state_fields
 from export.lowering.source import Source
 
@@ -27,7 +28,7 @@ def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
     fields = state_fields(source)
     widths = {f"{field}.{k}": config.hidden_size for k, names in enumerate(fields) for field in names}
     carried = {"last": config.num_features, "seen": 1} if source.carries_last else {}
-    judged = dict.fromkeys(surprise.STATE, 1) if config.intervals == "adaptive" else {}
+    judged = dict.fromkeys(recent_error.STATE, 1) if config.intervals == "normalized" else {}
 
     ruler = scaling.ruler(g, config.scaling, window="value", num_steps=1, num_series=config.num_series)
     ruled = "value"
@@ -39,9 +40,9 @@ def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
         x = g.op("Squeeze", x, g.ints(1))
     before: list[State] = [tuple(f"initial_{field}.{k}" for field in names) for k, names in enumerate(fields)]
     h, after = stack_step(g, source, x, before)
-    stepped = surprise.of_value(g, source, ruled)
-    lately = None if stepped is None else stepped.surprise
-    said = head.decode(g, source, h, anchor=anchor, ruler=ruler, surprise=lately)
+    stepped = recent_error.of_value(g, source, ruled)
+    lately = None if stepped is None else stepped.recent_error
+    said = head.decode(g, source, h, anchor=anchor, ruler=ruler, recent=lately)
     for k, (names, state) in enumerate(zip(fields, after, strict=True)):
         for field, value in zip(names, state, strict=True):
             g.op("Identity", value, output=f"final_{field}.{k}")
@@ -49,9 +50,9 @@ def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
         g.op("Identity", ruled, output="final_last")
         _ones(g, "initial_seen", output="final_seen")
     if stepped is not None:
-        g.op("Slice", said, g.ints(0), g.ints(1), g.ints(1), output="final_said")
+        g.op("Slice", said, g.ints(0), g.ints(1), g.ints(1), output="final_forecast")
         g.op("Identity", stepped.excess, output="final_excess")
-        _ones(g, "initial_told", output="final_told")
+        _ones(g, "initial_has_forecast", output="final_has_forecast")
 
     widths |= carried | judged
     graph = Graph(

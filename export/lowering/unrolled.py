@@ -11,7 +11,7 @@ import onnx
 
 from export.artifact.manifest import Graph, Tensor
 from export.graph import GraphBuilder
-from export.lowering import calendar, head, scaling, surprise, transforms
+from export.lowering import calendar, head, recent_error, scaling, transforms
 from export.lowering.cells import State, stack_step, state_fields
 from export.lowering.source import Source
 
@@ -38,8 +38,8 @@ def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
     for value in values:
         h, states = stack_step(g, source, value, states)
         outputs.append(h)
-    lately = surprise.of_window(g, source, ruled, outputs[:-1])
-    head.decode(g, source, h, anchor=anchor, ruler=ruler, surprise=lately)
+    lately = recent_error.of_window(g, source, ruled, outputs[:-1])
+    head.decode(g, source, h, anchor=anchor, ruler=ruler, recent=lately)
 
     graph = Graph(
         file=FILE,

@@ -426,7 +426,7 @@ class ModelDescription(_message.Message):
     num_series: _builtins.int
     """How many series the model knows by id."""
     intervals: _builtins.str
-    """How intervals were found: conformal or quantile. Empty: the model has none."""
+    """How intervals were found: conformal, normalized or quantile. Empty: the model has none."""
     transition_depth: _builtins.int
     """Cells per step of a layer."""
     residual: _builtins.bool

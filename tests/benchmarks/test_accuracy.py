@@ -87,7 +87,7 @@ def test_every_recipe_asks_for_options_that_a_fit_takes() -> None:
     parser = add_parser(argparse.ArgumentParser().add_subparsers())
     for recipe in RECIPES.values():
         for inputs in INPUTS:
-            for intervals in ("conformal", "adaptive") if inputs.knows_each_step else ("conformal",):
+            for intervals in ("conformal", "normalized") if inputs.knows_each_step else ("conformal",):
                 options = replace(recipe, intervals=intervals).options(3000, inputs)
                 words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
                 request = fit_request(parser.parse_args(["--data", "x.csv", "--out", "x", *words]))

@@ -65,8 +65,8 @@ def make_model(shape: ModelConfig, *, bound: float = 0.5, seed: int = 0) -> Recu
             model.scaling.unit.uniform_(SPREAD / 2, SPREAD * 2, generator=generator)
         if shape.intervals != "none":
             model.head.margin.uniform_(0.5, 2, generator=generator)
-        if model.surprise is not None:
-            model.surprise.usual.uniform_(0.5, 2, generator=generator)
+        if model.recent_error is not None:
+            model.recent_error.usual.uniform_(0.5, 2, generator=generator)
     return model.eval()
 
 

@@ -49,14 +49,14 @@ def predict_all(model: RecurrentModel, inputs: Inputs) -> dict[str, Array]:
             h = np.tanh(_affine(weights, f"head.hidden.{depth}", h))
         said.append(_affine(weights, "head.point", h))
     y = said[-1]
-    surprise = _surprise(shape, weights, (window - zero)[:, :, 0] / unit[:, :, 0], said)
+    recent_error = _recent_error(shape, weights, (window - zero)[:, :, 0] / unit[:, :, 0], said)
     zero, unit = zero[:, -1, :1], unit[:, -1, :1]
     following = zero + unit * (anchor + (y * weights["transform.target_scale"] + weights["transform.target_mean"]))
     found = {"next": following}
     if shape.scaling != "fit":
         found["unit"] = unit
     if shape.intervals != "none":
-        distance = weights["head.margin"][None] * surprise[:, None, None, None]
+        distance = weights["head.margin"][None] * recent_error[:, None, None, None]
         if shape.intervals == "quantile":
             distance = distance * np.log1p(np.exp(_affine(weights, "head.distance", h))).reshape(distance.shape)
         distance = distance * weights["transform.target_scale"][:, None] * unit[:, :, None, None]
@@ -64,11 +64,11 @@ def predict_all(model: RecurrentModel, inputs: Inputs) -> dict[str, Array]:
     return found
 
 
-def _surprise(shape: ModelConfig, weights: Weights, values: Array, said: list[Array]) -> Array:
+def _recent_error(shape: ModelConfig, weights: Weights, values: Array, said: list[Array]) -> Array:
     """An exponentially weighted mean of how far off the model was on each value of the window, [B]."""
-    if shape.intervals != "adaptive":
+    if shape.intervals != "normalized":
         return np.ones(len(values))
-    mean = weights["surprise.usual"] * np.ones(len(values))
+    mean = weights["recent_error.usual"] * np.ones(len(values))
     for t in range(1, shape.window):
         before = 0 if shape.transform == "standardize" else values[:, t - 1]
         came = (values[:, t] - before - weights["transform.target_mean"][0]) / weights["transform.target_scale"][0]

@@ -61,7 +61,7 @@ async def test_all_that_a_model_may_have_is_described(running: Running) -> None:
         calendar=["day", "week"],
         scaling="series",
         num_series=3,
-        intervals="quantile",
+        intervals="normalized",
         levels=[0.5, 0.9],
         transition_depth=2,
         residual=True,

@@ -66,19 +66,26 @@ class Textbook:
             x_NTI = self._layer(layer, x_NTI)
             if manifest.residual and layer:
                 x_NTI = x_NTI + below
-        h = x_NTI[:, -1]
+        features_NTH = x_NTI
         for depth in range(manifest.output_depth - 1):
-            h = np.tanh(self._affine(f"head.hidden.{depth}", h))
-        ahead = self._affine("head.point", h) * weights["transform.target_scale"] + weights["transform.target_mean"]
+            features_NTH = np.tanh(self._affine(f"head.hidden.{depth}", features_NTH))
+        output_NTK = self._affine("head.point", features_NTH)
+        ahead = output_NTK[:, -1] * weights["transform.target_scale"] + weights["transform.target_mean"]
         zero_N1, unit_N1 = zero[:, 0, :1], unit[:, 0, :1]
         following = zero_N1 + unit_N1 * (anchor_N1 + ahead)
         found = {"next": following}
         if manifest.scaling.kind != "fit":
             found["unit"] = unit_N1
         if manifest.intervals is not None:
-            distance = np.broadcast_to(weights["head.margin"], (len(h), 2, self.direct_horizon, len(self.levels)))
+            shape = (len(window), 2, self.direct_horizon, len(self.levels))
+            distance = np.broadcast_to(weights["head.margin"], shape)
             if manifest.intervals.kind == "quantile":
-                distance = distance * np.log1p(np.exp(self._affine("head.distance", h))).reshape(distance.shape)
+                distance = distance * np.log1p(np.exp(self._affine("head.distance", features_NTH[:, -1]))).reshape(
+                    shape
+                )
+            if manifest.intervals.kind == "normalized":
+                recent_N = self._recent_error((window - zero)[:, :, 0] / unit[:, :, 0], output_NTK[:, :, 0])
+                distance = distance * recent_N[:, None, None, None]
             distance = distance * weights["transform.target_scale"][:, None] * unit_N1[:, :, None, None]
             found["lower"] = following[:, :, None] - distance[:, 0]
             found["upper"] = following[:, :, None] + distance[:, 1]
@@ -87,6 +94,17 @@ class Textbook:
     def next(self, windows_NTF: NDArray[np.floating]) -> Float64:
         """The next values after each window, [N, K], of a model that takes nothing else."""
         return self.run({"window": windows_NTF})["next"]
+
+    def _recent_error(self, values_NT: Float64, outputs_NT: Float64) -> Float64:
+        """The running mean of what outputs were off by, one value ahead, [N]; it begins at the usual."""
+        mean, scale = (self._weights[f"transform.target_{name}"][0] for name in ("mean", "scale"))
+        before_NT = np.zeros_like(values_NT) if self.manifest.transform.kind == "standardize" else values_NT
+        found_N = np.broadcast_to(self._weights["recent_error.usual"], len(values_NT))
+        share = 2 / (self.window + 1)
+        for t in range(1, self.window):
+            actual_N = (values_NT[:, t] - before_NT[:, t - 1] - mean) / scale
+            found_N = (1 - share) * found_N + share * np.abs(outputs_NT[:, t - 1] - actual_N)
+        return found_N
 
     def _ruler(self, window: Float64, series: NDArray[np.int64] | None) -> tuple[Float64, Float64]:
         """Zero and unit of every row, [N, 1, F]."""
@@ -124,7 +142,7 @@ class Textbook:
         return np.stack(found, axis=2)
 
     def _affine(self, name: str, *parts: Float64) -> Float64:
-        product: Float64 = np.concatenate(parts, axis=1) @ self._weights[f"{name}.weight"].T
+        product: Float64 = np.concatenate(parts, axis=-1) @ self._weights[f"{name}.weight"].T
         return product + self._weights[f"{name}.bias"]
 
     def _layer(self, k: int, x_NTI: Float64) -> Float64:

@@ -74,7 +74,7 @@ def inside(model: RecurrentModel, windows: WindowSet) -> NDArray[np.bool_]:
 
 @pytest.mark.parametrize(
     ("intervals", "scaling"),
-    [("conformal", "fit"), ("conformal", "window"), ("adaptive", "fit"), ("quantile", "fit"), ("quantile", "window")],
+    [("conformal", "fit"), ("conformal", "window"), ("normalized", "fit"), ("quantile", "fit"), ("quantile", "window")],
 )
 def test_so_many_validation_values_lie_inside_as_were_asked_for(intervals: str, scaling: str) -> None:
     """In float64, where nothing lies on the edge but the one value that sets it."""

@@ -22,6 +22,7 @@ from training.pictures import png
 from training.scaling import SCALINGS
 from training.search.report import SearchReport, report_of, rmse_of, search_picture
 from training.search.study import SearchOptions, completed, judged, open_study, run_trials
+from training.transform import TRANSFORMS
 
 REPORT = "search.json"
 PICTURE = "search.png"
@@ -74,6 +75,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     hidden = console.quiet or not console.is_terminal
     with load(request_of([]).data) as dataset, Progress(*COLUMNS, console=console, disable=hidden) as progress:
         # What no trial could bear is said before anything is written.
+        for cell in asked.cells:
+            request_of(["--cell", cell])
         prepare(request_of(["--window", str(min(asked.windows))]), dataset, console)
         target = dataset.features[0]
         words = [*base, "--cells", options.cells, "--windows", options.windows, "--seed", str(options.seed)]
@@ -121,7 +124,7 @@ def _fit_parser() -> argparse.ArgumentParser:
 
 
 def _base(options: argparse.Namespace) -> list[str]:
-    """The options that every trial has, spelt for `fit`: those of the data that differ from their default."""
+    """The options that every trial has, spelt for `fit`: those that differ from their default."""
     defaults = _fit_parser().parse_args(["--data", "", "--out", ""])
     words = []
     for name in (*_SHARED, "epochs", "seed"):
@@ -143,6 +146,9 @@ def _search_options(options: argparse.Namespace) -> SearchOptions:
             trials=options.trials,
             minutes=options.minutes,
             seed=options.seed,
+            transforms=tuple(
+                kind for kind, cls in TRANSFORMS.items() if cls.steppable or options.intervals != "normalized"
+            ),
             is_steppable=SCALINGS[options.scaling].steppable,
         )
     except ValueError as error:

@@ -89,7 +89,7 @@ def search_picture(study: optuna.Study, *, target: str) -> Figure:
     axes.step(numbers, best_so_far, where="post", color="tab:orange", label="best so far")
     axes.plot(numbers, values, "o", color="tab:blue", label="trial")
     # A trial that was ended early may have been far off; it shall not press the others together.
-    top = max(values) + max(values) - min(values) or 2 * max(values)
+    top = max(values) + ((max(values) - min(values)) or max(values))
     early = [(trial.number, rmse) for trial in pruned if (rmse := rmse_of(trial)) is not None]
     near = [place for place in early if place[1] <= top]
     axes.plot(*_transposed(near), "x", color="0.6", label="ended early")

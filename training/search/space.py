@@ -13,13 +13,18 @@ WEIGHT_DECAYS = (1e-5, 1e-1)
 
 
 def suggest(
-    trial: optuna.Trial, *, cells: tuple[str, ...], windows: tuple[int, ...], is_steppable: bool = True
+    trial: optuna.Trial,
+    *,
+    cells: tuple[str, ...],
+    windows: tuple[int, ...],
+    transforms: tuple[str, ...] = tuple(TRANSFORMS),
+    is_steppable: bool = True,
 ) -> list[str]:
     """The options of one trial. What makes no sense beside another choice is not asked for."""
     cell = str(trial.suggest_categorical("cell", cells))
     window = int(trial.suggest_categorical("window", windows))
     num_layers = trial.suggest_int("layers", 1, 2)
-    transform = str(trial.suggest_categorical("transform", tuple(TRANSFORMS)))
+    transform = str(trial.suggest_categorical("transform", transforms))
     chosen = {
         "cell": cell,
         "window": window,

@@ -20,6 +20,7 @@ from training.data import Dataset
 from training.errors import DataError, FitError, OptionError
 from training.fit import Fit
 from training.search.space import suggest
+from training.transform import TRANSFORMS
 
 JOURNAL = "trials.log"
 NAME = "search"
@@ -35,7 +36,8 @@ MakeRequest = Callable[[list[str]], FitRequest]
 class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to choose among, and how much may be spent on it: trials in all, and minutes of this call (None: no limit).
 
-    `is_steppable` says whether the scaling that all trials share lets a model be taught after each step.
+    `transforms` are those that what all trials share leaves open; `is_steppable` says whether their scaling lets a
+    model be taught after each step.
 
     Raises ValueError naming the field, its value and the limit.
     """
@@ -45,6 +47,7 @@ class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
     trials: int
     minutes: float | None
     seed: int
+    transforms: tuple[str, ...] = tuple(TRANSFORMS)
     is_steppable: bool = True
 
     def __post_init__(self) -> None:
@@ -112,11 +115,17 @@ def run_trials(
 
 
 def _validation_rmse(trial: optuna.Trial, options: SearchOptions, make_request: MakeRequest, dataset: Dataset) -> float:
-    words = suggest(trial, cells=options.cells, windows=options.windows, is_steppable=options.is_steppable)
+    words = suggest(
+        trial,
+        cells=options.cells,
+        windows=options.windows,
+        transforms=options.transforms,
+        is_steppable=options.is_steppable,
+    )
     trial.set_user_attr("options", words)
     try:
         return _fitted_rmse(trial, make_request(words), dataset)
-    except (DataError, FitError) as error:
+    except (DataError, FitError, OptionError) as error:
         # A choice that this series does not bear is a bad one, not the end of the search.
         trial.set_user_attr("error", str(error))
         raise optuna.TrialPruned from error
@@ -127,7 +136,7 @@ def _fitted_rmse(trial: optuna.Trial, request: FitRequest, dataset: Dataset) -> 
     config, parts = prepare(request, dataset, Console(quiet=True))
     model = new_model(config.model, parts.fit, seed=config.seed)
     check_resolution(model, parts.fit, config.features)
-    fit = Fit(model.to(request.fit.device), parts, config.fit, seed=config.seed)
+    fit = Fit(model.to(request.fit.device, request.fit.dtype), parts, config.fit, seed=config.seed)
     best = float("inf")
     while not fit.is_finished:
         best = min(best, fit.run_epoch().validation_rmse)

@@ -27,11 +27,11 @@ def configs(draw: st.DrawFn) -> ModelConfig:
     scaling = draw(st.sampled_from(("fit", "window", "series")))
     transform = draw(st.sampled_from(TRANSFORMS))
     is_steppable = scaling != "window" and transform != "last-value"
-    intervals = draw(st.sampled_from(("none", "conformal", "quantile", *["adaptive"] * is_steppable)))
+    intervals = draw(st.sampled_from(("none", "conformal", "quantile", *["normalized"] * is_steppable)))
     levels = draw(st.sampled_from(((0.9,), (0.5, 0.9), (0.1, 0.8, 0.95)))) if intervals != "none" else ()
     return ModelConfig(
         cell=cell,
-        window=draw(st.integers(2 if scaling == "window" or intervals == "adaptive" else 1, 4)),
+        window=draw(st.integers(2 if scaling == "window" or intervals == "normalized" else 1, 4)),
         num_features=draw(st.integers(1, 3)),
         hidden_size=draw(st.integers(1, 6)),
         num_layers=num_layers,
@@ -90,7 +90,7 @@ CHOICES: dict[str, list[dict[str, Any]]] = {
         {"intervals": "none"},
         {"intervals": "conformal", "levels": (0.9,)},
         {"intervals": "quantile", "levels": (0.5, 0.9)},
-        {"intervals": "adaptive", "levels": (0.5, 0.9)},
+        {"intervals": "normalized", "levels": (0.5, 0.9)},
     ],
 }
 
@@ -100,8 +100,8 @@ def test_every_pair_of_choices_passes(pair: tuple[str, str]) -> None:
     """What hypothesis may not draw: each choice of an option beside each choice of every other."""
     for one, other in itertools.product(*(CHOICES[name] for name in pair)):
         both = one | other
-        is_adaptive = both.get("intervals") == "adaptive"
-        if not (is_adaptive and (both.get("scaling") == "window" or both.get("transform") == "last-value")):
+        is_normalized = both.get("intervals") == "normalized"
+        if not (is_normalized and (both.get("scaling") == "window" or both.get("transform") == "last-value")):
             _assert_passes(msgspec.structs.replace(PLAIN, **both))
 
 
@@ -120,10 +120,13 @@ def test_every_pair_of_choices_passes(pair: tuple[str, str]) -> None:
         ({"scaling": "window", "window": 1}, "window is 1; scaling 'window' needs at least 2 values"),
         ({"scaling": "series"}, "num_series is 0; scaling 'series' needs at least 1"),
         ({"num_series": 2}, "num_series is 2; scaling 'series' needs at least 1 and the others none"),
-        ({"intervals": "bayes"}, "intervals is 'bayes'; it must be one of none, conformal, adaptive, quantile"),
-        ({"intervals": "adaptive", "levels": (0.9,), "window": 1}, "window is 1; intervals 'adaptive' need at least 2"),
-        ({"intervals": "adaptive", "levels": (0.9,), "scaling": "window"}, "scaling 'window' needs the whole window"),
-        ({"intervals": "adaptive", "levels": (0.9,), "transform": "last-value"}, "transform 'last-value' needs the"),
+        ({"intervals": "bayes"}, "intervals is 'bayes'; it must be one of none, conformal, normalized, quantile"),
+        (
+            {"intervals": "normalized", "levels": (0.9,), "window": 1},
+            "intervals 'normalized' need at least 2",
+        ),
+        ({"intervals": "normalized", "levels": (0.9,), "scaling": "window"}, "scaling 'window' needs the whole window"),
+        ({"intervals": "normalized", "levels": (0.9,), "transform": "last-value"}, "transform 'last-value' needs the"),
         ({"intervals": "conformal"}, r"levels are \[\]; intervals 'conformal' take at least one"),
         ({"levels": (0.9,)}, r"levels are \[0.9\]; intervals 'none' take none"),
         ({"intervals": "quantile", "levels": (0.9, 0.5)}, "they must grow and lie between 0 and 1"),

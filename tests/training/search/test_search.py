@@ -152,20 +152,64 @@ def test_the_picture_has_its_labels(searched: Path) -> None:
     assert main_axes.get_ylabel() == "validation RMSE, units of y"
     legend = main_axes.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()][:3] == [
-        "best so far",
-        "trial",
-        "ended early",
-    ]
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown[:3] == ["best so far", "trial", "ended early"]
+    assert shown[3:] in ([], ["ended early, further up"])
     assert [axes.get_xlabel() for axes in by_choice] == ["transform", "cell", "hidden", "learning-rate"]
     assert by_choice[0].get_ylabel() == "validation RMSE,\nunits of y"
     trials = [line for line in main_axes.lines if line.get_label() == "trial"]
     assert np.size(trials[0].get_xdata()) >= 3
 
 
+def study_of(values: list[float], pruned: list[float]) -> optuna.Study:
+    """Trials that came to these ends, and some ended early where they stood."""
+    study = optuna.create_study()
+    params: dict[str, str | int | float] = {
+        "transform": "difference",
+        "cell": "gru",
+        "window": 5,
+        "hidden": 16,
+        "learning-rate": 0.01,
+    }
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {
+        name: optuna.distributions.CategoricalDistribution([value]) for name, value in params.items()
+    }
+    for value in values:
+        study.add_trial(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
+    for value in pruned:
+        state = optuna.trial.TrialState.PRUNED
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state, params=params, distributions=distributions, intermediate_values={20: value}
+            )
+        )
+    return study
+
+
+def test_a_trial_that_was_far_off_is_marked_at_the_edge() -> None:
+    figure = search_picture(study_of([1.0], [1.01, 30.0]), target="y")
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()][2:] == ["ended early", "ended early, further up"]
+    places = {str(line.get_label()): list(np.asarray(line.get_ydata())) for line in figure.axes[0].lines}
+    assert places["ended early"] == [1.01]
+    assert places["ended early, further up"] == [2.0]
+
+
+@pytest.mark.parametrize("shared", [["--intervals", "normalized"], ["--scaling", "window", "--precision", "float64"]])
+def test_what_all_trials_share_reaches_every_one(searched: Path, tmp_path: Path, shared: list[str]) -> None:
+    assert search(searched / "wave.csv", tmp_path / "out", *shared, trials=4) == 0
+    trials = found(tmp_path / "out").trials
+    assert len(trials) == 4
+    assert not any(trial.error for trial in trials)
+    for word in shared:
+        assert word in found(tmp_path / "out").command
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (["--precision", "mixed", "--device", "cpu", "--cells", "lstm,nn.lstm"], "torch's own cells take it on a GPU"),
         (["--trials", "0"], "trials is 0; it must be at least 1"),
         (["--minutes", "0"], "minutes is 0.0; it must be above 0"),
         (["--cells", "lstm,transformer"], "cells has 'transformer'; it takes rnn, lstm"),

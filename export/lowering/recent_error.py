@@ -1,4 +1,4 @@
-"""How far off the model has lately been, as ONNX nodes, mirroring training/surprise.py."""
+"""How far off the model has lately been, as ONNX nodes, mirroring training/recent_error.py."""
 
 from typing import NamedTuple
 
@@ -6,27 +6,27 @@ from export.graph import GraphBuilder
 from export.lowering import head
 from export.lowering.source import Source
 
-STATE = ("said", "excess", "told")
+STATE = ("forecast", "excess", "has_forecast")
 
 
 class Stepped(NamedTuple):
-    """After a value: the surprise and how far it is above the usual, both [B, 1]."""
+    """After a value: the recent error and how far it is above the usual, both [B, 1]."""
 
-    surprise: str
+    recent_error: str
     excess: str
 
 
 def of_window(g: GraphBuilder, source: Source, ruled: str, outputs: list[str]) -> str | None:
-    """The surprise [B, 1] after a window, from the top outputs [B, H] after all its values but the last.
+    """The recent error [B, 1] after a window, from the top outputs [B, H] after all its values but the last.
 
-    None where intervals do not adapt. All outputs go through the head as one batch, [(T - 1) · B, H].
+    None where intervals are not normalized. All outputs go through the head as one batch, [(T - 1) · B, H].
     """
     config = source.config
-    if config.intervals != "adaptive":
+    if config.intervals != "normalized":
         return None
     num_errors = config.window - 1
     together = outputs[0] if num_errors == 1 else g.op("Concat", *outputs, axis=0)
-    said = g.linear(head.features(g, source, together), "surprise.point")
+    said = g.linear(head.features(g, source, together), "recent_error.point")
     said = g.op("Reshape", said, g.ints(num_errors, -1))
     # The target's values, oldest first, [T, B].
     target = g.op("Slice", ruled, g.ints(0), g.ints(1), g.ints(2))
@@ -35,24 +35,24 @@ def of_window(g: GraphBuilder, source: Source, ruled: str, outputs: list[str]) -
     if source.carries_last:
         came = g.op("Sub", came, g.op("Slice", target, g.ints(0), g.ints(num_errors), g.ints(0)))
     error = g.op("Abs", g.op("Sub", said, _scaled(g, came)))
-    mean = g.op("Transpose", g.op("MatMul", g.weight("surprise.weights"), error))
-    return g.op("Add", mean, g.weight("surprise.start"))
+    mean = g.op("Transpose", g.op("MatMul", g.weight("recent_error.weights"), error))
+    return g.op("Add", mean, g.weight("recent_error.start"))
 
 
 def of_value(g: GraphBuilder, source: Source, ruled: str) -> Stepped | None:
-    """The surprise after one value [B, F] and the state in front of it; None where intervals do not adapt."""
+    """The recent error after one value [B, F] and the state in front of it; None where intervals are not normalized."""
     config = source.config
-    if config.intervals != "adaptive":
+    if config.intervals != "normalized":
         return None
     came = g.op("Slice", ruled, g.ints(0), g.ints(1), g.ints(1))
     if source.carries_last:
         came = g.op("Sub", came, g.op("Slice", "initial_last", g.ints(0), g.ints(1), g.ints(1)))
-    error = g.op("Abs", g.op("Sub", "initial_said", _scaled(g, came)))
-    news = g.op("Mul", "initial_told", g.op("Sub", error, g.weight("surprise.usual")))
+    error = g.op("Abs", g.op("Sub", "initial_forecast", _scaled(g, came)))
+    news = g.op("Mul", "initial_has_forecast", g.op("Sub", error, g.weight("recent_error.usual")))
     decay = (config.window - 1) / (config.window + 1)
     excess = g.op("Add", g.op("Mul", "initial_excess", g.scalar(decay)), g.op("Mul", news, g.scalar(1 - decay)))
-    return Stepped(g.op("Add", excess, g.weight("surprise.usual")), excess)
+    return Stepped(g.op("Add", excess, g.weight("recent_error.usual")), excess)
 
 
 def _scaled(g: GraphBuilder, came: str) -> str:
-    return g.op("Div", g.op("Sub", came, g.weight("surprise.mean")), g.weight("surprise.scale"))
+    return g.op("Div", g.op("Sub", came, g.weight("recent_error.mean")), g.weight("recent_error.scale"))
