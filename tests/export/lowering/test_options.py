@@ -123,7 +123,7 @@ def test_every_pair_of_choices_passes(pair: tuple[str, str]) -> None:
         ({"intervals": "bayes"}, "intervals is 'bayes'; it must be one of none, conformal, normalized, quantile"),
         (
             {"intervals": "normalized", "levels": (0.9,), "window": 1},
-            "intervals 'normalized' need at least 2",
+            "intervals 'normalized' need 2 values",
         ),
         ({"intervals": "normalized", "levels": (0.9,), "scaling": "window"}, "scaling 'window' needs the whole window"),
         ({"intervals": "normalized", "levels": (0.9,), "transform": "last-value"}, "transform 'last-value' needs the"),
