@@ -184,9 +184,9 @@ def _page_lines(
     yield ""
     yield (
         "What differs from series to series (inputs, intervals, the kind in bold, the libraries' scaling) is chosen in "
-        "front of the test part. The recipe common to all (steps, rate, averaging, which inputs to try) was sought with "
-        "test scores of nyc_taxi and ec2 in sight. ec2 and rds are cut as `fit` cuts by default; an earlier cut (6 % to "
-        "validate, 42 % to test) was dropped when the intervals of AR(5) held 51 % of rds on it."
+        "front of the test part. The recipe common to all (steps, rate, averaging, which inputs to try) was sought "
+        "with test scores of nyc_taxi and ec2 in sight. ec2 and rds are cut as `fit` cuts by default; an earlier cut "
+        "(6 % to validate, 42 % to test) was dropped when the intervals of AR(5) held 51 % of rds on it."
     )
     yield ""
     yield from verdict_lines(contests, LIMITS)
