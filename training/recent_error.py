@@ -31,21 +31,21 @@ class RecentErrorState(NamedTuple):
 
 
 class RecentError(nn.Module):
-    """The running mean; `usual` [1] is the mean error on the validation part, in the transform's units.
-
-    `weights` [T - 1] are what each error of a window counts for, the oldest first; single precision is what they are.
-    """
+    """The running mean; `usual` [1] is the mean error on the validation part, in the transform's units."""
 
     usual: Tensor
-    weights: Tensor
 
     def __init__(self, window: int) -> None:
         super().__init__()
         self.decay = (window - 1) / (window + 1)
         self.start = self.decay ** (window - 1)
-        weights = (1 - self.decay) * self.decay ** np.arange(window - 2, -1, -1, dtype=np.float64)
+        self._weights = (1 - self.decay) * self.decay ** np.arange(window - 2, -1, -1, dtype=np.float64)
         self.register_buffer("usual", torch.ones(1))
-        self.register_buffer("weights", torch.from_numpy(weights.astype(np.float32)), persistent=False)
+
+    @property
+    def weights(self) -> Tensor:
+        """What each error of a window counts for, the oldest first, [T - 1]; rounded once, to the model's precision."""
+        return torch.from_numpy(self._weights).to(self.usual)
 
     def forward(self, forecast_BS: Tensor, actual_BS: Tensor) -> Tensor:
         """The mean [B, 1] after a window, from the forecasts of all its values but the first, and these values."""

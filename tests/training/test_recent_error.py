@@ -28,7 +28,7 @@ def test_a_window_and_its_values_one_by_one_give_the_mean_of_the_formula(window:
     for t in range(window - 1):
         expected = (1 - share) * expected + share * np.abs(said[:, t] - came[:, t])
     found = recent_error(torch.from_numpy(said), torch.from_numpy(came))
-    np.testing.assert_allclose(found[:, 0].numpy(), expected, rtol=1e-7)
+    np.testing.assert_allclose(found[:, 0].numpy(), expected, rtol=1e-12)
 
     state = recent_error.initial_state(found)
     for t in range(window - 1):
@@ -58,8 +58,7 @@ def test_stepping_gives_the_intervals_of_the_window(transform: str, options: dic
     for one, other in ((stepped.lower, whole.lower), (stepped.upper, whole.upper)):
         assert one is not None
         assert other is not None
-        # A window's weights are single precision, as its graph has them.
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert whole.upper is not None
     assert (whole.upper - whole.next[..., None])[:, 0, 0].std() > 0
 
