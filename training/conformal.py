@@ -3,8 +3,8 @@
 Take the scores of n values a forecaster was not fitted on, and the ⌈(n + 1)·level⌉-th smallest of them. If the values
 to come are exchangeable with those n, at least a share `level` of them scores no higher, and at most 1/(n + 1) more
 where no two scores are equal. Sources: Vovk, Gammerman & Shafer 2005; Lei et al. 2018; scores relative to a learnt
-distance as in Romano, Patterson & Candès 2019, multiplied instead of added.
-`normalized` scores are divided by an error that was taken of the same values, which moves the share by about 1/n.
+distance as in Romano, Patterson & Candès 2019, multiplied instead of added. `normalized` scores are divided by an error
+that was taken of the same values, which moves the share by about 1/n.
 
 Shapes: M windows, B batch, K horizons, L interval levels.
 """

@@ -4,10 +4,9 @@
     s' = step([x; calendar(time_seconds)], s)
     next = decode(head(h'), anchor)
 
-State tensors are called `initial_<field>.<layer>` and `final_<field>.<layer>`; the difference transform adds
-`initial_last`, `initial_seen` and their final ones, normalized intervals `forecast`,
-`excess` and `has_forecast`. All zeros mean that
-nothing was seen.
+State tensors are called `initial_<field>.<layer>` and `final_<field>.<layer>`; the difference transforms add
+`initial_last`, `initial_seen` and their final ones, normalized intervals `forecast`, `excess` and `has_forecast`. All
+zeros mean that nothing was seen.
 """
 
 import onnx
