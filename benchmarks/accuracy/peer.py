@@ -21,7 +21,8 @@ SCRIPTS = Path(__file__).parent / "peers"
 class Peer:
     """A library, its models, and the settings that differ from its defaults.
 
-    `choices` are further settings, the default first; the first model's smallest RMSE on the last fold says which.
+    `choices` are further settings, the default first; the first model's smallest RMSE on the last fold says which. The
+    default stands beside it in any case.
     `same_model` are the settings that make its model and its batch those that ours is timed with; they take the hidden
     size, the batch size and the steps to run.
     """
