@@ -131,6 +131,7 @@ def describe(
         transition_depth=config.transition_depth,
         residual=config.residual,
         output_depth=config.output_depth,
+        linear_skip=config.linear_skip,
         calendar=msgspec.convert(config.calendar, Calendar),
         scaling=msgspec.convert({"kind": config.scaling, "num_series": config.num_series}, Scaling),
         intervals=msgspec.convert({"kind": config.intervals, "levels": config.levels}, Intervals)

@@ -58,6 +58,7 @@ def model_config(manifest: Manifest) -> ModelConfig:
         transition_depth=manifest.transition_depth,
         residual=manifest.residual,
         output_depth=manifest.output_depth,
+        linear_skip=manifest.linear_skip,
         horizon=manifest.direct_horizon,
         calendar=tuple(manifest.calendar),
         scaling=manifest.scaling.kind,

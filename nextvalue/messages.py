@@ -212,4 +212,5 @@ def _description_from(message: pb.ModelDescription) -> ModelDescription:
         transition_depth=message.transition_depth,
         residual=message.residual,
         output_depth=message.output_depth,
+        linear_skip=message.linear_skip,
     )

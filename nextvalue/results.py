@@ -67,6 +67,7 @@ class ModelDescription:
         transition_depth: cells per step of a layer.
         residual: whether a layer's input is added to its output.
         output_depth: layers behind the last cell.
+        linear_skip: whether what is linear in the window is added to what the cells say.
     """
 
     cell: str
@@ -87,6 +88,7 @@ class ModelDescription:
     transition_depth: int
     residual: bool
     output_depth: int
+    linear_skip: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ Needs torch, so tests run it in a process of its own; what it writes is read by 
     last         rnn, H 5, T 6, F 1, last-value: no step graph
     demand       gru, H 6, 2 residual layers of 2 cells, T 6, F 2, difference; all that takes more than a window:
                  3 values ahead, calendar, scaled by series, normalized intervals
-    windowed     lstm, H 5, T 5, F 1, standardize, scaled by the window: no step graph; 2 values ahead, conformal
+    windowed     lstm, H 5, T 5, F 1, standardize, scaled by the window, with a linear skip: no step graph; 2 values
+                 ahead, conformal
 
 Weights are uniform in ±0.3 from a fixed seed, so that every cell contracts and its output is near 0; the head's
 bias and the transforms make predictions that no mistake would give.
@@ -124,6 +125,7 @@ RECIPES = (
             scaling="window",
             intervals="conformal",
             levels=(0.9,),
+            linear_skip=True,
         ),
         features=["value"],
         mean=[0.25],

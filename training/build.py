@@ -1,9 +1,10 @@
-"""A model ready to be fitted: weights from a seed, scales from the windows to fit on.
+"""A model ready to be fitted: weights from a seed, scales and least squares from the windows to fit on.
 
 Shapes: M windows, T rows in a window, F features, K horizons, S series.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from training.data import WindowSet
 from training.data.runs import spread_evenly
 from training.errors import DataError
+from training.linear_skip import LinearSkip, least_squares
 from training.model import ModelConfig, RecurrentModel
 from training.scaling import SeriesScaling
 from training.transform import moments
@@ -20,12 +22,15 @@ from training.transform import moments
 SCALE_SAMPLE = 2**24
 # And those of one series, where each has its own, of about so many rows.
 SERIES_SAMPLE = 2**14
+# Least squares take at most this many numbers at a time, of at most LEAST_SQUARES_SAMPLE in all.
+LEAST_SQUARES_BATCH = 2**20
+LEAST_SQUARES_SAMPLE = 2**26
 # float32 steps above this share of the scale would be noise that a model can see.
 RESOLUTION = 0.02
 
 
 def new_model(config: ModelConfig, windows: WindowSet, *, seed: int) -> RecurrentModel:
-    """A model with weights drawn from `seed` and scales taken from the windows to fit on."""
+    """A model with weights drawn from `seed`, scales and what is linear taken from the windows to fit on."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = RecurrentModel(config)
@@ -38,7 +43,30 @@ def new_model(config: ModelConfig, windows: WindowSet, *, seed: int) -> Recurren
     if ruler is not None:
         values_MTF, targets_MK = ruler.rule(values_MTF), ruler.target_ruled(targets_MK)
     model.transform.fit(values_MTF.numpy(), targets_MK.numpy())
+    if model.linear_skip is not None:
+        _start_from_least_squares(model, model.linear_skip, windows)
     return model
+
+
+@torch.no_grad()
+def _start_from_least_squares(model: RecurrentModel, linear_skip: LinearSkip, windows: WindowSet) -> None:
+    """Let the model begin as the autoregression that fits best, and the cells with nothing to say."""
+    precise = copy.deepcopy(model).double()
+    numbers = model.config.window * model.config.input_size
+    chosen = spread_evenly(len(windows), max(1, LEAST_SQUARES_SAMPLE // numbers))
+
+    def lessons() -> Iterator[tuple[Tensor, Tensor]]:
+        for part in np.array_split(chosen, max(1, len(chosen) * numbers // LEAST_SQUARES_BATCH)):
+            batch = windows.batch(part, np.float64)
+            times, series = (
+                None if array is None else torch.from_numpy(array) for array in (batch.time_seconds, batch.series)
+            )
+            yield precise.lesson(torch.from_numpy(batch.windows), torch.from_numpy(batch.targets), times, series)
+
+    weight, bias = least_squares(lessons())
+    linear_skip.weight.copy_(weight)
+    model.head.point.weight.zero_()
+    model.head.point.bias.copy_(bias)
 
 
 def _fill_table(scaling: SeriesScaling, windows: WindowSet) -> None:

@@ -85,6 +85,8 @@ def check_fits(options: FitOptions, model: ModelConfig) -> None:
             f"loss_steps is {options.loss_steps}; with transform {model.transform!r} and scaling {model.scaling!r} "
             "a step sees the window's end, so it must be 1"
         )
+    if options.loss_steps > 1 and model.linear_skip:
+        raise ValueError(f"loss_steps is {options.loss_steps}; linear_skip needs the whole window, so it must be 1")
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from training import calendar
 from training.cells import CELL_KINDS, HAND_WRITTEN, State
 from training.head import INTERVALS, Head, Said
+from training.linear_skip import LinearSkip
 from training.recent_error import RecentError, RecentErrorState
 from training.scaling import SCALINGS, Ruler, Scaling, SeriesScaling
 from training.stack import CellStack, TorchStack
@@ -27,8 +28,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Everything that fixes a model's shape. Raises ValueError naming the field, its value and the limit.
 
     `transition_depth` cells run in each step of a layer, `output_depth` layers turn the top output into predictions,
-    `horizon` values ahead are predicted directly. `calendar` names cycles of `training.calendar`, `scaling` one of
-    `training.scaling` (of `num_series` series). `levels` are the shares of values that intervals shall hold.
+    `horizon` values ahead are predicted directly; `linear_skip` adds what is linear in the window. `calendar` names
+    cycles of `training.calendar`, `scaling` one of `training.scaling` (of `num_series` series). `levels` are the shares
+    of values that intervals shall hold.
     """
 
     cell: str
@@ -46,6 +48,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     num_series: int = 0
     intervals: str = "none"
     levels: tuple[float, ...] = ()
+    linear_skip: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -78,6 +81,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             return
         if self.window < 2:
             raise ValueError(f"window is {self.window}; intervals 'normalized' need 2 values or more")
+        if self.linear_skip:
+            raise ValueError(
+                "intervals are 'normalized', which go by what is said of each value in turn; linear_skip needs the "
+                "whole window"
+            )
         for name, known in (("transform", TRANSFORMS), ("scaling", SCALINGS)):
             if not known[getattr(self, name)].steppable:
                 raise ValueError(
@@ -142,7 +150,7 @@ class RecurrentModel(nn.Module):
         ruler     = scaling(window, series)
         x, anchor = transform.encode(ruler.rule(window))
         h         = stack([x; calendar(time_seconds)])         the top layer's last output
-        next      = ruler.raw(transform.decode(head(h), anchor))
+        next      = ruler.raw(transform.decode(head(h), anchor))       with linear_skip, of head(h) + skip(x)
         ends      = next ± ruler.raw(head's distances)         times `recent_error` where intervals are normalized
 
     `time_seconds` int64 [B, T] (UTC) is needed with a calendar, `series` int64 [B, 1] with scaling by series.
@@ -173,6 +181,7 @@ class RecurrentModel(nn.Module):
             intervals=config.intervals,
             num_levels=len(config.levels),
         )
+        self.linear_skip = LinearSkip(config.window, config.input_size, config.horizon) if config.linear_skip else None
         self.recent_error = RecentError(config.window) if config.intervals == "normalized" else None
 
     @property
@@ -182,6 +191,8 @@ class RecurrentModel(nn.Module):
             return f"transform {self.transform.kind!r} needs the whole window"
         if not self.scaling.steppable:
             return f"scaling {self.scaling.kind!r} needs the whole window"
+        if self.linear_skip is not None:
+            return "linear_skip needs the whole window"
         return ""
 
     @property
@@ -199,7 +210,7 @@ class RecurrentModel(nn.Module):
     ) -> Tensor:
         """The next values, [B, K], in raw units."""
         ruler, x_BTI, anchor_B1 = self._encode(window_BTF, time_seconds_BT, series_B1)
-        return self._raw_next(self.head(self.stack(x_BTI)), anchor_B1, ruler)
+        return self._raw_next(self._said(x_BTI), anchor_B1, ruler)
 
     def predict(
         self, window_BTF: Tensor, time_seconds_BT: Tensor | None = None, series_B1: Tensor | None = None
@@ -207,7 +218,7 @@ class RecurrentModel(nn.Module):
         """The next values and their intervals, in raw units."""
         ruler, x_BTI, anchor_B1 = self._encode(window_BTF, time_seconds_BT, series_B1)
         if self.recent_error is None:
-            return self._decode(self.head(self.stack(x_BTI)), anchor_B1, ruler)
+            return self._decode(self._said(x_BTI), anchor_B1, ruler)
         h_BH, recent_B1 = self._with_recent_error(self.recent_error, x_BTI, window_BTF, ruler)
         return self._decode(self.head(h_BH), anchor_B1, ruler, recent_B1)
 
@@ -242,14 +253,25 @@ class RecurrentModel(nn.Module):
         series_B1: Tensor | None = None,
     ) -> LossTerms:
         """What the loss is taken of; the spread does not shape the state that it is read from."""
-        ruler, x_BTI, anchor_B1 = self._encode(window_BTF, time_seconds_BT, series_B1)
+        x_BTI, encoded_BK = self.lesson(window_BTF, target_BK, time_seconds_BT, series_B1)
         features_BH = self.head.features(self.stack(x_BTI))
-        ruled_BK = target_BK if ruler is None else ruler.target_ruled(target_BK)
         return LossTerms(
-            output=self.head.point(features_BH),
-            target=self.transform.encode_target(ruled_BK, anchor_B1),
+            output=self._with_skip(self.head.point(features_BH), x_BTI),
+            target=encoded_BK,
             spread=self.head.spread(features_BH.detach()) if self.config.intervals == "quantile" else None,
         )
+
+    def lesson(
+        self,
+        window_BTF: Tensor,
+        target_BK: Tensor,
+        time_seconds_BT: Tensor | None = None,
+        series_B1: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What the cells read, [B, T, I], and what should be said of it, [B, K], in the transform's units."""
+        ruler, x_BTI, anchor_B1 = self._encode(window_BTF, time_seconds_BT, series_B1)
+        ruled_BK = target_BK if ruler is None else ruler.target_ruled(target_BK)
+        return x_BTI, self.transform.encode_target(ruled_BK, anchor_B1)
 
     def sequence_terms(
         self,
@@ -290,6 +312,13 @@ class RecurrentModel(nn.Module):
         if time_seconds_BT is None:
             raise ValueError("time_seconds is missing; a model with a calendar needs the time of each value")
         return torch.cat((x_BTF, calendar.channels(self.config.calendar, time_seconds_BT, x_BTF.dtype)), dim=2)
+
+    def _said(self, x_BTI: Tensor) -> Said:
+        said: Said = self.head(self.stack(x_BTI))
+        return said._replace(point=self._with_skip(said.point, x_BTI))
+
+    def _with_skip(self, point_BK: Tensor, x_BTI: Tensor) -> Tensor:
+        return point_BK if self.linear_skip is None else point_BK + self.linear_skip(x_BTI)
 
     def _raw_next(self, said: Said, anchor_B1: Tensor, ruler: Ruler | None) -> Tensor:
         next_BK = self.transform.decode(said.point, anchor_B1)

@@ -63,6 +63,7 @@ def _add_model(model: Any) -> None:
     model.add_argument("--transform", choices=tuple(TRANSFORMS), default="difference", help="what the cells see")
     model.add_argument("--transition-depth", type=int, default=1, help="cells in each step of a layer")
     model.add_argument("--residual", action="store_true", help="add what a layer reads to what it says")
+    model.add_argument("--linear-skip", action="store_true", help="add what is linear in the window")
     model.add_argument("--output-depth", type=int, default=1, help="layers between the last cell and the prediction")
     add_task(model)
 
@@ -151,6 +152,7 @@ def fit_request(options: argparse.Namespace) -> FitRequest:
                 # How many there are, the data will tell.
                 num_series=1 if options.scaling == "series" else 0,
                 intervals=options.intervals,
+                linear_skip=options.linear_skip,
                 levels=() if options.intervals == "none" else _levels(options.levels),
             ),
             seed=options.seed,

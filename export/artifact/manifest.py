@@ -117,6 +117,8 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     transition_depth: Positive = 1
     residual: bool = False
     output_depth: Positive = 1
+    # Whether what is linear in the window is added to what the cells say.
+    linear_skip: bool = False
     # Cycles whose phase the graph takes from the input `time_seconds`.
     calendar: Calendar = []
     scaling: Scaling = Scaling()

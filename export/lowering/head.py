@@ -16,15 +16,25 @@ def features(g: GraphBuilder, source: Source, h: str) -> str:
 
 
 def decode(
-    g: GraphBuilder, source: Source, h: str, *, anchor: str | None, ruler: Ruler | None, recent: str | None
+    g: GraphBuilder,
+    source: Source,
+    h: str,
+    *,
+    anchor: str | None,
+    ruler: Ruler | None,
+    recent: str | None,
+    linear: str | None = None,
 ) -> str:
     """Add the nodes behind the top output h [B, H] up to every output of `outputs`.
 
-    `recent` error [B, 1] is what intervals are multiples of. Gives what was said, [B, K], in the transform's units.
+    `recent` error [B, 1] is what intervals are multiples of, `linear` [B, K] is added to what the head says. Gives what
+    was said, [B, K], in the transform's units.
     """
     config = source.config
     h = features(g, source, h)
     said = g.linear(h, "head.point")
+    if linear is not None:
+        said = g.op("Add", said, linear)
     scaled = g.op("Mul", said, g.weight("transform.target_scale"))
     shift = g.weight("transform.target_mean")
     target = None if ruler is None else of_target(g, ruler)

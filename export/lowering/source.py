@@ -58,6 +58,9 @@ def source_of(model: RecurrentModel) -> Source:
     }
     for prefix, module in (("head", model.head), ("transform", model.transform), ("scaling", model.scaling)):
         named |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
+    if model.linear_skip is not None:
+        # [T·I, K], as MatMul takes it.
+        named["linear_skip"] = model.linear_skip.weight.T
     weights = {name: value.detach().numpy().astype(np.float32) for name, value in named.items()}
     if model.config.intervals != "none":
         # [2, K, L] in units of the scaling, below first.

@@ -2,7 +2,7 @@
 
     x_1 … x_T = split([encode(window); calendar(time_seconds)])
     s_0 = 0;  s_t = step(x_t, s_{t-1})
-    next = decode(head(h_T))
+    next = decode(head(h_T) + what is linear in x_1 … x_T, where the model has that)
 
 Nodes grow with T; weights are stored once. No RNN, LSTM, GRU, Loop or Scan node.
 """
@@ -39,7 +39,10 @@ def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
         h, states = stack_step(g, source, value, states)
         outputs.append(h)
     lately = recent_error.of_window(g, source, ruled, outputs[:-1])
-    head.decode(g, source, h, anchor=anchor, ruler=ruler, recent=lately)
+    linear = None
+    if config.linear_skip:
+        linear = g.op("MatMul", g.op("Flatten", x), g.weight("linear_skip"))
+    head.decode(g, source, h, anchor=anchor, ruler=ruler, recent=lately, linear=linear)
 
     graph = Graph(
         file=FILE,

@@ -405,6 +405,7 @@ class ModelDescription(_message.Message):
     TRANSITION_DEPTH_FIELD_NUMBER: _builtins.int
     RESIDUAL_FIELD_NUMBER: _builtins.int
     OUTPUT_DEPTH_FIELD_NUMBER: _builtins.int
+    LINEAR_SKIP_FIELD_NUMBER: _builtins.int
     cell: _builtins.str
     """Cell kind: rnn, lstm, gru, gru-reset-after, nn.lstm or nn.gru."""
     hidden_size: _builtins.int
@@ -433,6 +434,8 @@ class ModelDescription(_message.Message):
     """Whether a layer's input is added to its output."""
     output_depth: _builtins.int
     """Layers behind the last cell."""
+    linear_skip: _builtins.bool
+    """Whether what is linear in the window is added to what the cells say."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the F features; the first is the target."""
@@ -466,10 +469,11 @@ class ModelDescription(_message.Message):
         transition_depth: _builtins.int = ...,
         residual: _builtins.bool = ...,
         output_depth: _builtins.int = ...,
+        linear_skip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "cell", b"cell", "direct_horizon", b"direct_horizon", "features", b"features", "hidden_size", b"hidden_size", "intervals", b"intervals", "levels", b"levels", "max_horizon", b"max_horizon", "num_layers", b"num_layers", "num_series", b"num_series", "output_depth", b"output_depth", "provider", b"provider", "residual", b"residual", "scaling", b"scaling", "stateful", b"stateful", "transform", b"transform", "transition_depth", b"transition_depth", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "cell", b"cell", "direct_horizon", b"direct_horizon", "features", b"features", "hidden_size", b"hidden_size", "intervals", b"intervals", "levels", b"levels", "linear_skip", b"linear_skip", "max_horizon", b"max_horizon", "num_layers", b"num_layers", "num_series", b"num_series", "output_depth", b"output_depth", "provider", b"provider", "residual", b"residual", "scaling", b"scaling", "stateful", b"stateful", "transform", b"transform", "transition_depth", b"transition_depth", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,4 +122,5 @@ def describe(manifest: Manifest) -> pb.ModelDescription:
         transition_depth=manifest.transition_depth,
         residual=manifest.residual,
         output_depth=manifest.output_depth,
+        linear_skip=manifest.linear_skip,
     )

@@ -49,6 +49,8 @@ def predict_all(model: RecurrentModel, inputs: Inputs) -> dict[str, Array]:
             h = np.tanh(_affine(weights, f"head.hidden.{depth}", h))
         said.append(_affine(weights, "head.point", h))
     y = said[-1]
+    if shape.linear_skip:
+        y = y + np.einsum("bj,kj->bk", x.reshape(len(x), -1), weights["linear_skip.weight"])
     recent_error = _recent_error(shape, weights, (window - zero)[:, :, 0] / unit[:, :, 0], said)
     zero, unit = zero[:, -1, :1], unit[:, -1, :1]
     following = zero + unit * (anchor + (y * weights["transform.target_scale"] + weights["transform.target_mean"]))

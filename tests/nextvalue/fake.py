@@ -44,6 +44,7 @@ DEMO = pb.Model(
                 transition_depth=2,
                 residual=True,
                 output_depth=4,
+                linear_skip=True,
             ),
         ),
     ],

@@ -147,6 +147,7 @@ async def test_models_are_listed_with_versions_and_reasons(ask: Ask) -> None:
     assert (serving.description.intervals, serving.description.levels) == ("conformal", (0.5, 0.9))
     depths = serving.description.transition_depth, serving.description.residual, serving.description.output_depth
     assert depths == (2, True, 4)
+    assert serving.description.linear_skip
     assert await ask("model", "demo") == model
 
 

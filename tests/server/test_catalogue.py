@@ -66,6 +66,7 @@ async def test_all_that_a_model_may_have_is_described(running: Running) -> None:
         transition_depth=2,
         residual=True,
         output_depth=2,
+        linear_skip=False,
     )
 
 

@@ -61,6 +61,7 @@ class Textbook:
         x_NTI, anchor_N1 = self._transformed((window - zero) / unit)
         if manifest.calendar:
             x_NTI = np.concatenate((x_NTI, self._calendar(inputs["time_seconds"])), axis=2)
+        inputs_NTI = x_NTI
         for layer in range(manifest.num_layers):
             below = x_NTI
             x_NTI = self._layer(layer, x_NTI)
@@ -70,7 +71,10 @@ class Textbook:
         for depth in range(manifest.output_depth - 1):
             features_NTH = np.tanh(self._affine(f"head.hidden.{depth}", features_NTH))
         output_NTK = self._affine("head.point", features_NTH)
-        ahead = output_NTK[:, -1] * weights["transform.target_scale"] + weights["transform.target_mean"]
+        said_NK = output_NTK[:, -1]
+        if manifest.linear_skip:
+            said_NK = said_NK + inputs_NTI.reshape(len(window), -1) @ weights["linear_skip.weight"].T
+        ahead = said_NK * weights["transform.target_scale"] + weights["transform.target_mean"]
         zero_N1, unit_N1 = zero[:, 0, :1], unit[:, 0, :1]
         following = zero_N1 + unit_N1 * (anchor_N1 + ahead)
         found = {"next": following}

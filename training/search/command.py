@@ -150,6 +150,7 @@ def _search_options(options: argparse.Namespace) -> SearchOptions:
                 kind for kind, cls in TRANSFORMS.items() if cls.steppable or options.intervals != "normalized"
             ),
             is_steppable=SCALINGS[options.scaling].steppable,
+            can_skip=options.intervals != "normalized",
         )
     except ValueError as error:
         raise OptionError(str(error)) from error

@@ -19,6 +19,7 @@ def suggest(
     windows: tuple[int, ...],
     transforms: tuple[str, ...] = tuple(TRANSFORMS),
     is_steppable: bool = True,
+    can_skip: bool = True,
 ) -> list[str]:
     """The options of one trial. What makes no sense beside another choice is not asked for."""
     cell = str(trial.suggest_categorical("cell", cells))
@@ -37,10 +38,13 @@ def suggest(
         "batch-size": trial.suggest_categorical("batch-size", BATCH_SIZES),
         "average": trial.suggest_categorical("average", AVERAGES),
     }
-    is_steppable = is_steppable and window > 1 and TRANSFORMS[transform].steppable
+    options = []
+    if can_skip and trial.suggest_categorical("linear-skip", (False, True)):
+        options.append("--linear-skip")
+    is_steppable = is_steppable and not options and window > 1 and TRANSFORMS[transform].steppable
     if is_steppable and trial.suggest_categorical("half-the-steps", (False, True)):
         chosen["loss-steps"] = (window + 1) // 2
-    options = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+    options += [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
     if num_layers > 1 and cell in HAND_WRITTEN and trial.suggest_categorical("residual", (False, True)):
         options.append("--residual")
     return options

@@ -37,7 +37,7 @@ class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to choose among, and how much may be spent on it: trials in all, and minutes of this call (None: no limit).
 
     `transforms` are those that what all trials share leaves open; `is_steppable` says whether their scaling lets a
-    model be taught after each step.
+    model be taught after each step, `can_skip` whether their intervals let it see the whole window at once.
 
     Raises ValueError naming the field, its value and the limit.
     """
@@ -49,6 +49,7 @@ class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     transforms: tuple[str, ...] = tuple(TRANSFORMS)
     is_steppable: bool = True
+    can_skip: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a budget of nothing."""
@@ -121,6 +122,7 @@ def _validation_rmse(trial: optuna.Trial, options: SearchOptions, make_request: 
         windows=options.windows,
         transforms=options.transforms,
         is_steppable=options.is_steppable,
+        can_skip=options.can_skip,
     )
     trial.set_user_attr("options", words)
     try:

@@ -45,6 +45,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         num_series=draw(st.integers(1, 4)) if scaling == "series" else 0,
         intervals=intervals,
         levels=levels,
+        linear_skip=draw(st.booleans()) if intervals != "normalized" else False,
     )
 
 
@@ -82,6 +83,7 @@ CHOICES: dict[str, list[dict[str, Any]]] = {
     "transform": [{"transform": transform} for transform in TRANSFORMS],
     "transition": [{"transition_depth": depth} for depth in (1, 2)],
     "residual": [{"residual": residual} for residual in (False, True)],
+    "linear": [{"linear_skip": linear} for linear in (False, True)],
     "output": [{"output_depth": depth} for depth in (1, 2)],
     "horizon": [{"horizon": horizon} for horizon in (1, 3)],
     "calendar": [{"calendar": names} for names in ((), ("day", "week"))],
@@ -100,8 +102,10 @@ def test_every_pair_of_choices_passes(pair: tuple[str, str]) -> None:
     """What hypothesis may not draw: each choice of an option beside each choice of every other."""
     for one, other in itertools.product(*(CHOICES[name] for name in pair)):
         both = one | other
-        is_normalized = both.get("intervals") == "normalized"
-        if not (is_normalized and (both.get("scaling") == "window" or both.get("transform") == "last-value")):
+        needs_window = (
+            both.get("linear_skip") or both.get("scaling") == "window" or both.get("transform") == "last-value"
+        )
+        if not (both.get("intervals") == "normalized" and needs_window):
             _assert_passes(msgspec.structs.replace(PLAIN, **both))
 
 
@@ -127,6 +131,7 @@ def test_every_pair_of_choices_passes(pair: tuple[str, str]) -> None:
         ),
         ({"intervals": "normalized", "levels": (0.9,), "scaling": "window"}, "scaling 'window' needs the whole window"),
         ({"intervals": "normalized", "levels": (0.9,), "transform": "last-value"}, "transform 'last-value' needs the"),
+        ({"intervals": "normalized", "levels": (0.9,), "linear_skip": True}, "linear_skip needs the whole window"),
         ({"intervals": "conformal"}, r"levels are \[\]; intervals 'conformal' take at least one"),
         ({"levels": (0.9,)}, r"levels are \[0.9\]; intervals 'none' take none"),
         ({"intervals": "quantile", "levels": (0.9, 0.5)}, "they must grow and lie between 0 and 1"),
