@@ -26,7 +26,7 @@ from benchmarks.accuracy.peer import Peer, Request, ask, install, of_series
 from benchmarks.accuracy.series import Series, read_series
 from benchmarks.accuracy.speed import BATCH_SIZE, HIDDEN_SIZE, ROUNDS, seconds_per_epoch
 from benchmarks.accuracy.store import Store
-from benchmarks.accuracy.table import Contest, Row, Score, contest_lines, score_of, verdict_lines
+from benchmarks.accuracy.table import Contest, Row, Score, contest_lines, score_of, verdict_lines, window_lines
 from benchmarks.machine import describe_machine
 from training.errors import TrainingError
 
@@ -194,6 +194,7 @@ def _page_lines(
     )
     yield ""
     yield from verdict_lines(contests, LIMITS)
+    yield from window_lines(contests, LIMITS)
     for contest in contests:
         yield from contest_lines(contest)
     if epochs:

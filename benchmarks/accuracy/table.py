@@ -137,6 +137,25 @@ def verdict_lines(contests: Sequence[Contest], limits: dict[tuple[str, int], flo
     yield ""
 
 
+def window_lines(contests: Sequence[Contest], limits: dict[tuple[str, int], float]) -> Iterable[str]:
+    """Where no window is asked for: ours with the one that the folds prefer, the others with whichever suits them."""
+    by_series: dict[str, list[Contest]] = {}
+    for contest in contests:
+        if (contest.series.name, contest.window) not in limits:
+            by_series.setdefault(contest.series.name, []).append(contest)
+    yield "| series | window, ours | best of the others at any window, chosen on the test part | ours / best |"
+    yield "|---|---|---|---|"
+    for name, found in by_series.items():
+        preferred = min(found, key=lambda contest: contest.choice.error)
+        best = min(found, key=lambda contest: contest.best_other.rmse)
+        yield (
+            f"| {name} | {preferred.window}, {preferred.ours.name} {_number(preferred.ours.rmse)} | "
+            f"{best.best_other.name} {_number(best.best_other.rmse)}, window {best.window} | "
+            f"{preferred.ours.rmse / best.best_other.rmse:.3f} |"
+        )
+    yield ""
+
+
 def _number(value: float | None) -> str:
     """Four digits."""
     if value is None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.accuracy.ours import INPUTS, RECIPES, Choice, largest_batch
+from benchmarks.accuracy.ours import INPUTS, RECIPES, Choice, largest_batch, words
 from benchmarks.accuracy.series import Series, read_series
 from benchmarks.accuracy.store import Store
-from benchmarks.accuracy.table import Contest, Row, Score, score_of, tolerance, verdict_lines
+from benchmarks.accuracy.table import Contest, Row, Score, score_of, tolerance, verdict_lines, window_lines
 from training.options import add_parser, fit_request
 
 
@@ -49,8 +49,8 @@ def row(name: str, rmse: float, **rest: Any) -> Row:
     return Row(name=name, scores=[Score(rmse=rmse, mae=1, mase=1, coverage=0.9, width=rmse)], **rest)
 
 
-def contest(series: Series, window: int, *rows: Row) -> Contest:
-    choice = Choice(inputs=INPUTS[0], errors={}, intervals="conformal", coverages={})
+def contest(series: Series, window: int, *rows: Row, fold_error: float = 0.0) -> Contest:
+    choice = Choice(inputs=INPUTS[0], errors={INPUTS[0].name: fold_error}, intervals="conformal", coverages={})
     return Contest(series=series, window=window, choice=choice, rows=rows)
 
 
@@ -89,11 +89,20 @@ def test_every_recipe_asks_for_options_that_a_fit_takes() -> None:
         for inputs in INPUTS:
             for intervals in ("conformal", "normalized") if inputs.knows_each_step else ("conformal",):
                 options = replace(recipe, intervals=intervals).options(3000, inputs)
-                words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-                request = fit_request(parser.parse_args(["--data", "x.csv", "--out", "x", *words]))
+                request = fit_request(parser.parse_args(["--data", "x.csv", "--out", "x", *words(options)]))
                 assert request.model.intervals == intervals
+                assert request.model.linear_skip == inputs.linear_skip
                 assert (request.fit.loss_steps > 1) == (inputs.knows_each_step and recipe.loss_steps_share > 0)
 
 
 def test_a_batch_leaves_enough_steps_for_an_epoch() -> None:
     assert [largest_batch(count) for count in (10, 640, 2560, 10**6)] == [32, 32, 128, 256]
+
+
+def test_an_open_window_is_chosen_on_the_folds_for_ours_and_on_the_test_part_for_the_others(series: Series) -> None:
+    short = contest(series, 5, row("lstm", 3, is_ours=True, is_chosen=True), row("library", 2), fold_error=-0.2)
+    long = contest(series, 48, row("gru", 5, is_ours=True, is_chosen=True), row("AR(48)", 4), fold_error=-0.3)
+    *_, line, blank = window_lines([short, long], {})
+    assert line == "| walk | 48, gru 5 | library 2, window 5 | 2.500 |"
+    assert not blank
+    assert len(list(window_lines([short, long], {("walk", 5): 1.0, ("walk", 48): 1.0}))) == 3
