@@ -66,18 +66,20 @@ class GraphBuilder:
         """An INT64 value as float32."""
         return self.op("Cast", x, to=int(TensorProto.FLOAT))
 
-    def linear(self, x: str, layer: str) -> str:
-        """Y = x Wᵀ + b with the weights of a torch.nn.Linear called `layer`."""
-        return self.op("Gemm", x, self.weight(f"{layer}.weight"), self.weight(f"{layer}.bias"), transB=1)
+    def linear(self, x: str, layer: str, *, of_input: bool = False) -> str:
+        """Y = x Wᵀ + b with the weights of a torch.nn.Linear called `layer`.
 
-    def zeros(self, finite_B1: str, width: int) -> str:
-        """Zeros [B, width], B taken from a value [B, 1] that is finite: 0 * x, broadcast.
-
-        Not by Shape and ConstantOfShape: shape arithmetic would leave a GPU for the CPU.
+        With `of_input` x lacks the state [B, H] that would stand behind it, H being W's rows; so do W's columns.
         """
-        name = f"zeros_{width}"
-        self._initializers[name] = numpy_helper.from_array(np.zeros((1, width), np.float32), name)
-        return self.op("Mul", finite_B1, name)
+        weight = self._input_columns(f"{layer}.weight") if of_input else self.weight(f"{layer}.weight")
+        return self.op("Gemm", x, weight, self.weight(f"{layer}.bias"), transB=1)
+
+    def _input_columns(self, name: str) -> str:
+        own = f"{name}.input"
+        weight_HJ = self._weights[name]
+        columns = np.ascontiguousarray(weight_HJ[:, : weight_HJ.shape[1] - len(weight_HJ)])
+        self._initializers[own] = numpy_helper.from_array(columns, own)
+        return own
 
     def model(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> onnx.ModelProto:
         """The checked model."""

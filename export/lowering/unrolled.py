@@ -1,18 +1,21 @@
 """window.onnx by unrolling: the hand-written step, written out once for each of the T values.
 
     x_1 … x_T = split([encode(window); calendar(time_seconds)])
-    s_0 = 0;  s_t = step(x_t, s_{t-1})
+    s_1 = step(x_1, 0);  s_t = step(x_t, s_{t-1})
     next = decode(head(h_T) + what is linear in x_1 … x_T, where the model has that)
 
-Nodes grow with T; weights are stored once. No RNN, LSTM, GRU, Loop or Scan node.
+The first step has no state to multiply by, so it is written without. Nodes grow with T; weights are stored once, and
+the few of their columns that read the input once more. No RNN, LSTM, GRU, Loop or Scan node.
 """
+
+from collections.abc import Sequence
 
 import onnx
 
 from export.artifact.manifest import Graph, Tensor
 from export.graph import GraphBuilder
 from export.lowering import calendar, head, recent_error, scaling, transforms
-from export.lowering.cells import State, stack_step, state_fields
+from export.lowering.cells import State, stack_step
 from export.lowering.source import Source
 
 FILE = "window.onnx"
@@ -30,10 +33,7 @@ def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
         "Split", x, outputs=[f"slice_{t}" for t in range(config.window)], axis=1, num_outputs=config.window
     )
     values = [g.op("Squeeze", piece, g.ints(1)) for piece in slices]
-    # Of the raw window, which is finite; a scaled value may have overflowed.
-    first = g.op("Slice", "window", g.ints(0, 0), g.ints(1, 1), g.ints(1, 2))
-    zeros = g.zeros(g.op("Squeeze", first, g.ints(1)), config.hidden_size)
-    states: list[State] = [(zeros,) * len(fields) for fields in state_fields(source)]
+    states: Sequence[State | None] = [None] * config.num_layers
     outputs = []
     for value in values:
         h, states = stack_step(g, source, value, states)

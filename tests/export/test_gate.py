@@ -38,9 +38,9 @@ class _Swapped(GraphBuilder):
         self.__dict__ = behind.__dict__
         self.exchange = {one: other, other: one}
 
-    def linear(self, x: str, layer: str) -> str:
+    def linear(self, x: str, layer: str, *, of_input: bool = False) -> str:
         prefix, _, gate_name = layer.rpartition(".")
-        return super().linear(x, f"{prefix}.{self.exchange.get(gate_name, gate_name)}")
+        return super().linear(x, f"{prefix}.{self.exchange.get(gate_name, gate_name)}", of_input=of_input)
 
 
 def _assert_nothing_published(models: Path) -> None:
