@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.artifact.errors import ArtifactError
+from export.artifact.manifest import PlanEntry
 from export.build import export
 from export.errors import ExportError
 from training.run import RunError, load_run
@@ -22,9 +23,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="model repository to publish into")
     parser.add_argument("--name", required=True, help="the model's name")
     parser.add_argument("--version", type=int, help="the version (default: one more than the newest)")
+    parser.add_argument(
+        "--no-tune",
+        action="store_true",
+        help="do not time the graphs: the same plan on every machine, the unrolled graph for all batch sizes",
+    )
     options = parser.parse_args(argv)
     try:
-        published = export(load_run(options.run), models=options.models, name=options.name, version=options.version)
+        published = export(
+            load_run(options.run),
+            models=options.models,
+            name=options.name,
+            version=options.version,
+            tune=not options.no_tune,
+        )
     except (RunError, ExportError, ArtifactError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
@@ -36,7 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{published.folder}: {nodes}; worst parity error {published.worst.abs_error:.3g}, "
         f"{100 * published.worst.share_of_limit:.2g} % of the limit"
     )
+    print(f"plan: {_plan_line(published.plan)}")
     return 0
+
+
+def _plan_line(plan: Sequence[PlanEntry]) -> str:
+    """Which graph runs up to how many windows."""
+    *smaller, last = plan
+    return ", ".join([*(f"{entry.graph} up to {entry.max_batch} windows" for entry in smaller), f"{last.graph} beyond"])
 
 
 if __name__ == "__main__":

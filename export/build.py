@@ -3,6 +3,8 @@
 import contextlib
 import json
 import platform
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
@@ -14,12 +16,15 @@ import onnx
 import safetensors.torch
 
 from export import gate
-from export.artifact import folder, golden
+from export.artifact import folder, golden, plan
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import GOLDEN, REPORT, REPORT_PICTURE, SERIES, WEIGHTS
+from export.artifact.golden import Inputs
 from export.artifact.limits import Deviation, Tolerance
 from export.artifact.manifest import (
     MAX_INTEGER,
+    STEP,
+    WINDOW,
     Calendar,
     Gate,
     Graph,
@@ -32,6 +37,7 @@ from export.artifact.manifest import (
 )
 from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
+from export.lowering.fused import fusable, fused
 from export.lowering.source import Source, source_of
 from export.lowering.step import step
 from export.lowering.unrolled import unrolled
@@ -52,14 +58,31 @@ class Published:
     version: int
     worst: Deviation
     num_nodes: dict[str, int]
+    plan: list[PlanEntry]
 
 
 def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
-    """Every graph of the artifact by name."""
-    graphs = {"window": unrolled(source)}
+    """Every graph of the artifact by name. The first is what runs where nothing was timed."""
+    graphs = {WINDOW: unrolled(source)}
+    if fusable(source):
+        graphs["fused"] = fused(source)
     if source.steppable:
-        graphs["step"] = step(source)
+        graphs[STEP] = step(source)
     return graphs
+
+
+def _tuned(manifest: Manifest, graphs: Mapping[str, bytes], inputs: Inputs) -> Manifest:
+    """The manifest with the plan that is fastest here, on one thread of the CPU; rows of `inputs` are repeated."""
+    session = gate.Session(graphs)
+    batches: dict[int, Inputs] = {}
+
+    def run(graph: str, batch: int) -> None:
+        if batch not in batches:
+            batches[batch] = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in inputs.items()}
+        session.run(graph, batches[batch])
+
+    entries = plan.fastest(run, manifest.window_graphs(), clock=time.perf_counter)
+    return msgspec.structs.replace(manifest, plan=entries, plan_provider=gate.PROVIDER)
 
 
 def next_version(models: Path, name: str) -> int:
@@ -68,8 +91,13 @@ def next_version(models: Path, name: str) -> int:
     return max(folder.versions(model_folder), default=0) + 1 if model_folder.is_dir() else 1
 
 
-def export(run: Run, *, models: Path, name: str, version: int | None = None, seed: int = 0) -> Published:
-    """Publish `run` as `models/name/version/`. Raises ExportError or ArtifactError; then nothing is published."""
+def export(
+    run: Run, *, models: Path, name: str, version: int | None = None, seed: int = 0, tune: bool = True
+) -> Published:
+    """Publish `run` as `models/name/version/`. Raises ExportError or ArtifactError; then nothing is published.
+
+    With `tune` the graphs are timed here, and each batch size gets the fastest; without, all get the unrolled one.
+    """
     if not is_model_name(name):
         raise ExportError(f"name is {name!r}; use letters, digits, '.', '_' and '-', starting with a letter or digit")
     if version is not None and not 1 <= version <= MAX_INTEGER:
@@ -92,6 +120,8 @@ def export(run: Run, *, models: Path, name: str, version: int | None = None, see
     random = gate.golden_cases(model, gate.random_inputs(model, samples, generator, NUM_GOLDEN), list(graphs))
     manifest = _manifest(run, source, {graph_name: graph for graph_name, (graph, _) in lowered.items()}, name)
     worst = gate.check(model, manifest, graphs, [cases, random])
+    if tune:
+        manifest = _tuned(manifest, graphs, cases[WINDOW].inputs)
 
     files = {lowered[graph_name][0].file: data for graph_name, data in graphs.items()} | {
         GOLDEN: golden.encode(cases),
@@ -109,6 +139,7 @@ def export(run: Run, *, models: Path, name: str, version: int | None = None, see
         version=number,
         worst=worst,
         num_nodes={graph_name: len(proto.graph.node) for graph_name, (_, proto) in lowered.items()},
+        plan=manifest.plan,
     )
 
 
@@ -141,7 +172,7 @@ def describe(
         opset=OPSET,
         ir_version=IR_VERSION,
         graphs=graphs,
-        plan=[PlanEntry(max_batch=None, graph="window")],
+        plan=plan.fixed(WINDOW),
         not_steppable=source.not_steppable,
         tolerance=Tolerance(),
         gate=Gate(worst_abs_error=0.0, worst_share_of_limit=0.0, batches=list(golden.BATCHES)),

@@ -23,11 +23,11 @@ class GraphBuilder:
         self._initializers: dict[str, TensorProto] = {}
         self._nodes: list[onnx.NodeProto] = []
 
-    def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: int) -> str:
+    def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: int | list[int]) -> str:
         """Add a node with one output, named `output` or after the node."""
         return self.multi_op(op_type, *inputs, outputs=[output or f"{op_type}_{len(self._nodes)}"], **attributes)[0]
 
-    def multi_op(self, op_type: str, *inputs: str, outputs: list[str], **attributes: int) -> list[str]:
+    def multi_op(self, op_type: str, *inputs: str, outputs: list[str], **attributes: int | list[int]) -> list[str]:
         """Add a node with several outputs."""
         name = f"{op_type}_{len(self._nodes)}"
         node = helper.make_node(op_type, list(inputs), outputs, name=name)
@@ -35,10 +35,22 @@ class GraphBuilder:
         self._nodes.append(node)
         return outputs
 
+    def rename(self, value: str, name: str) -> None:
+        """Give the output of the newest node another name."""
+        outputs = self._nodes[-1].output
+        assert outputs[0] == value, "only what nothing reads yet can be renamed"
+        outputs[0] = name
+
     def weight(self, name: str) -> str:
         """An initialiser with one of the model's own arrays."""
         if name not in self._initializers:
             self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(self._weights[name]), name)
+        return name
+
+    def constant(self, name: str, array: NDArray[np.float32]) -> str:
+        """An initialiser with an array made for the graph, stored once under its name."""
+        if name not in self._initializers:
+            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
     def ints(self, *values: int) -> str:
@@ -75,11 +87,8 @@ class GraphBuilder:
         return self.op("Gemm", x, weight, self.weight(f"{layer}.bias"), transB=1)
 
     def _input_columns(self, name: str) -> str:
-        own = f"{name}.input"
         weight_HJ = self._weights[name]
-        columns = np.ascontiguousarray(weight_HJ[:, : weight_HJ.shape[1] - len(weight_HJ)])
-        self._initializers[own] = numpy_helper.from_array(columns, own)
-        return own
+        return self.constant(f"{name}.input", weight_HJ[:, : weight_HJ.shape[1] - len(weight_HJ)])
 
     def model(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> onnx.ModelProto:
         """The checked model."""

@@ -51,7 +51,12 @@ class Server:
         """Raises StartupError if the models or the provider are not there."""
         self.config = config
         self.metrics = Metrics(CollectorRegistry())
-        self.repository = Repository(config.models, choose_provider(config.provider))
+        self.repository = Repository(
+            config.models,
+            choose_provider(config.provider),
+            largest_batch=config.max_batch_windows,
+            tune=config.tune == "load",
+        )
         self.predictor = Predictor(
             self.repository,
             self.metrics.unknown_series,

@@ -33,6 +33,7 @@ class Config:
     reference: str
     parity_share: float
     reference_timeout_seconds: float
+    tune: str
     max_batch_windows: int
     max_queue_windows: int
     max_horizon: int
@@ -71,6 +72,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("reference", _reference, "auto", "live parity: auto (if torch is installed), off, or unix:PATH to join one")
     option("parity-share", _number(0, 1), "0.01", "share of runs that the reference recomputes, from 0 to 1")
     option("reference-timeout-seconds", _number(0.1, 600), "10", "a reference silent for so long is restarted")
+    option("tune", _one_of("off", "load"), "off", "load: time every graph here and run the fastest for each batch size")
     option("max-batch-windows", _integer(1, 65536), "512", "most windows in one run; larger calls are split")
     option("max-queue-windows", _integer(1, 10**9), "65536", "windows that may wait per model; more are refused")
     option("max-horizon", _integer(1, 100_000), "1024", "largest horizon of a call")

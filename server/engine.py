@@ -1,13 +1,16 @@
 """An artifact's graphs in onnxruntime."""
 
+import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime as ort
 
+from export.artifact import plan
 from export.artifact.errors import ArtifactError
-from export.artifact.manifest import Manifest
+from export.artifact.manifest import Manifest, PlanEntry
 from server.provider import CUDA, Provider
 from server.tensors import WINDOW, Tensors
 
@@ -49,25 +52,62 @@ class Engine:
     """Runs windows through the graph that the plan chooses for their number."""
 
     def __init__(self, manifest: Manifest, graphs: Mapping[str, bytes], provider: Provider) -> None:
-        """`graphs` holds the bytes of every graph of the plan. Raises ArtifactError naming the file at fault."""
+        """`graphs` holds the bytes of the graphs to choose among. Raises ArtifactError naming the file at fault.
+
+        The artifact's plan holds for the provider that it was timed on; any other runs the unrolled graph.
+        """
         self.manifest = manifest
         self.provider = provider
         self.sessions = {name: load_session(manifest, name, data, provider) for name, data in graphs.items()}
+        self.plan = plan_for(manifest, provider)
+
+    @property
+    def plan(self) -> list[PlanEntry]:
+        """Which graph runs up to how many windows."""
+        return self._plan
+
+    @plan.setter
+    def plan(self, entries: list[PlanEntry]) -> None:
+        self._plan = entries
+        # All but the last, which has none.
+        self._bounds = [entry.max_batch for entry in entries if entry.max_batch is not None]
+        self._planned = [self.sessions[entry.graph] for entry in entries]
 
     def run(self, inputs: Tensors) -> Tensors:
         """What follows each window, in raw units."""
-        return self.sessions[self.manifest.graph_for(len(inputs[WINDOW]))].run(inputs)
+        return self._planned[bisect_left(self._bounds, len(inputs[WINDOW]))].run(inputs)
+
+    def tune(self, largest: int) -> None:
+        """Time every graph here, and plan with the fastest."""
+        batches = {batch: self._zeros(batch) for batch in plan.buckets(largest)}
+
+        def run(graph: str, batch: int) -> None:
+            self.sessions[graph].run(batches[batch])
+
+        # The unrolled graph is the one to fall back on, so it comes first.
+        names = sorted(self.sessions, key=lambda name: name != WINDOW)
+        self.plan = plan.fastest(run, names, clock=time.perf_counter, largest=largest)
+        chosen = {entry.graph for entry in self.plan}
+        self.sessions = {name: session for name, session in self.sessions.items() if name in chosen}
 
     def nodes_by_provider(self) -> Counter[str]:
         """Nodes of all served graphs by provider."""
         return sum((session.nodes_by_provider() for session in self.sessions.values()), Counter())
 
-    def warm(self) -> None:
-        """Run once at both ends of the batch range, so that the first caller does not pay for allocation."""
-        tensors = self.manifest.graphs[self.manifest.graph_for(1)].inputs
-        for batch in (1, 64):
-            sizes = {tensor.name: [batch if size == "batch" else size for size in tensor.shape] for tensor in tensors}
-            self.run({tensor.name: np.zeros(sizes[tensor.name], tensor.dtype) for tensor in tensors})
+    def warm(self, largest: int) -> None:
+        """Run once for each bucket of the batch range, so that no caller pays for allocation."""
+        for batch in plan.buckets(largest):
+            self.run(self._zeros(batch))
+
+    def _zeros(self, batch: int) -> Tensors:
+        tensors = self.manifest.graphs[WINDOW].inputs
+        sizes = {tensor.name: [batch if size == "batch" else size for size in tensor.shape] for tensor in tensors}
+        return {tensor.name: np.zeros(sizes[tensor.name], tensor.dtype) for tensor in tensors}
+
+
+def plan_for(manifest: Manifest, provider: Provider) -> list[PlanEntry]:
+    """The artifact's plan, if it was timed on this provider; else the unrolled graph for every batch."""
+    return manifest.plan if manifest.plan_provider in ("", provider.name) else plan.fixed(WINDOW)
 
 
 def load_session(manifest: Manifest, name: str, data: bytes, provider: Provider) -> Session:

@@ -4,19 +4,23 @@ from export.artifact import golden
 from export.artifact.folder import GOLDEN, Artifact
 from export.artifact.golden import Inputs
 from export.artifact.limits import Deviation
-from server.engine import Engine, load_session
+from server.engine import Engine, load_session, plan_for
 from server.provider import Provider
 from server.tensors import Tensors
 
 
-def load_engine(artifact: Artifact, provider: Provider) -> tuple[Engine, Deviation]:
+def load_engine(
+    artifact: Artifact, provider: Provider, *, largest: int = 64, tune: bool = False
+) -> tuple[Engine, Deviation]:
     """Verify every digest, load the planned graphs, replay golden.npz. Raises ArtifactError naming the file at fault.
 
-    The step graph is replayed too, then let go: nothing calls it yet.
+    The engine is warm for batches of up to `largest` windows. With `tune` every graph is loaded, replayed and timed,
+    and the fastest are kept. The step graph is replayed too, then let go: nothing calls it yet.
     """
     artifact.verify()
     manifest = artifact.manifest
-    graphs = {name: artifact.read(manifest.graphs[name].file) for name in manifest.planned_graphs()}
+    names = manifest.window_graphs() if tune else [entry.graph for entry in plan_for(manifest, provider)]
+    graphs = {name: artifact.read(manifest.graphs[name].file) for name in dict.fromkeys(names)}
     engine = Engine(manifest, graphs, provider)
     sessions = dict(engine.sessions)
     if "step" in manifest.graphs:
@@ -25,6 +29,9 @@ def load_engine(artifact: Artifact, provider: Provider) -> tuple[Engine, Deviati
     def run(graph: str, inputs: Inputs) -> Tensors:
         return sessions[graph].run(inputs)
 
-    worst = golden.replay(manifest, golden.decode(artifact.read(GOLDEN), manifest), run)
-    engine.warm()
+    cases = golden.decode(artifact.read(GOLDEN), manifest)
+    worst = golden.replay(manifest, {name: case for name, case in cases.items() if name in sessions}, run)
+    if tune:
+        engine.tune(largest)
+    engine.warm(largest)
     return engine, worst

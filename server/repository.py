@@ -74,12 +74,14 @@ class Repository:
     manifest, and bad ones carry their reason.
     """
 
-    def __init__(self, path: Path, provider: Provider) -> None:
-        """Raises StartupError if there is no such folder."""
+    def __init__(self, path: Path, provider: Provider, *, largest_batch: int = 64, tune: bool = False) -> None:
+        """`tune`: time the graphs of each version when it is loaded. Raises StartupError if there is no such folder."""
         if not path.is_dir():
             raise StartupError(f"models is {str(path)!r}; there is no such folder")
         self.path = path
         self.provider = provider
+        self._largest_batch = largest_batch
+        self._tune = tune
         # All names are known; and all that can be served is.
         self.listed = False
         self.scanned = False
@@ -134,7 +136,7 @@ class Repository:
                 version.reason = f"version {served.number} is newer and serves"
                 version.state = State.STANDBY
                 return False
-            version.engine, worst = load_engine(artifact, self.provider)
+            version.engine, worst = load_engine(artifact, self.provider, largest=self._largest_batch, tune=self._tune)
             version.series = load_series(artifact)
             activate(version)
         except ArtifactError as error:

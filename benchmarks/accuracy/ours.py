@@ -35,37 +35,29 @@ BATCH_SIZES = (32, 256)
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the cells see of a window, and whether an autoregression stands beside them."""
+    """What the cells see of a window."""
 
     transform: str
     scaling: str = "fit"
-    linear_skip: bool = False
 
     @property
     def name(self) -> str:
         """As a table shows it."""
-        scaled = " of the scaled window" if self.scaling == "window" else ""
-        return self.transform + scaled + (" with linear skip" if self.linear_skip else "")
-
-    @property
-    def slug(self) -> str:
-        """As a path shows it."""
-        return f"{self.transform}-{self.scaling}" + ("-skip" if self.linear_skip else "")
+        return self.transform + (" of the scaled window" if self.scaling == "window" else "")
 
     @property
     def knows_each_step(self) -> bool:
         """Whether a step's input is the same in every window, so that all steps can be taught."""
-        return not self.linear_skip and SCALINGS[self.scaling].steppable and TRANSFORMS[self.transform].steppable
+        return SCALINGS[self.scaling].steppable and TRANSFORMS[self.transform].steppable
 
 
-PLAIN_INPUTS = (
+INPUTS = (
     Inputs(transform="difference"),
     Inputs(transform="value-and-difference"),
     Inputs(transform="difference", scaling="window"),
     Inputs(transform="value-and-difference", scaling="window"),
     Inputs(transform="last-value"),
 )
-INPUTS = (*PLAIN_INPUTS, *(replace(inputs, linear_skip=True) for inputs in PLAIN_INPUTS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +77,12 @@ class Recipe:
         """What tells the fits with intervals of another kind apart."""
         return "" if self.intervals == "conformal" else f"-{self.intervals}"
 
-    def options(self, num_windows: int, inputs: Inputs) -> dict[str, str | int | float | bool]:
+    def options(self, num_windows: int, inputs: Inputs) -> dict[str, str | int | float]:
         """As the command takes them."""
         batch_size = largest_batch(num_windows)
         epochs = math.ceil(self.num_steps / math.ceil(num_windows / batch_size))
         loss_steps = 1 + round(self.window * self.loss_steps_share) if inputs.knows_each_step else 1
-        asked: dict[str, str | int | float | bool] = {
+        return {
             "window": self.window,
             "transform": inputs.transform,
             "scaling": inputs.scaling,
@@ -105,7 +97,6 @@ class Recipe:
             "levels": LEVEL,
             "season": 0,
         }
-        return asked | {"linear-skip": True} if inputs.linear_skip else asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +127,6 @@ def largest_batch(num_windows: int) -> int:
     return size
 
 
-def words(options: dict[str, Any]) -> list[str]:
-    """Options as the command line has them; one that is True is a flag."""
-    return [word for name, value in options.items() for word in (f"--{name}", *([] if value is True else [str(value)]))]
-
-
 class Ours:
     """Fits through the command, each in a folder of its own; finished ones are read back."""
 
@@ -153,7 +139,7 @@ class Ours:
         """The run's backtest and the best epoch, on the series' own parts."""
         options = recipe.options(series.num_fit - recipe.window, inputs)
         return self._fitted(
-            f"{series.name}/{kind}-{inputs.slug}-{recipe.window}-{seed}{recipe.suffix}",
+            f"{series.name}/{kind}-{inputs.transform}-{inputs.scaling}-{recipe.window}-{seed}{recipe.suffix}",
             {
                 "data": str(series.path),
                 "validation": series.num_validation,
@@ -195,7 +181,7 @@ class Ours:
             path.write_text("value\n" + "".join(f"{value!r}\n" for value in fold.values.tolist()))
             found.append(
                 self._fitted(
-                    f"{series.name}/fold{number}-{inputs.slug}-{recipe.window}{recipe.suffix}",
+                    f"{series.name}/fold{number}-{inputs.transform}-{inputs.scaling}-{recipe.window}{recipe.suffix}",
                     {
                         "data": str(path),
                         "validation": fold.num_validation,
@@ -213,7 +199,7 @@ class Ours:
             self._say(f"fit {name}")
             out = self._folder / name
             command = [sys.executable, "-m", "training", "fit", "--out", str(out), "--force", "--quiet"]
-            command += words(options)
+            command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")

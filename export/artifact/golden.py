@@ -1,7 +1,7 @@
-"""golden.npz: for every graph a plan can choose, and for step, inputs and what the reference made of them.
+"""golden.npz: inputs and what the reference made of them, for step, and for the window graphs, which all do the same.
 
-Arrays are named `<graph>/<tensor>`: inputs float32, outputs float64 (the reference evaluated in float64 on
-the float32 weights), the batch dimension first. Pickled arrays are refused.
+Arrays are named `window/<tensor>` and `step/<tensor>`: inputs float32, outputs float64 (the reference evaluated in
+float64 on the float32 weights), the batch dimension first. Pickled arrays are refused.
 """
 
 import io
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import GOLDEN
 from export.artifact.limits import Deviation, deviation
-from export.artifact.manifest import Graph, Manifest, Tensor
+from export.artifact.manifest import STEP, WINDOW, Graph, Manifest, Tensor
 
 # float32 values, and int64 times and numbers of series.
 Inputs = dict[str, NDArray[Any]]
@@ -47,15 +47,15 @@ def encode(cases: Mapping[str, GoldenCase]) -> bytes:
     """The bytes of golden.npz."""
     arrays: dict[str, NDArray[np.generic]] = {}
     for graph, case in cases.items():
-        arrays |= {f"{graph}/{name}": array for name, array in case.inputs.items()}
-        arrays |= {f"{graph}/{name}": array for name, array in case.outputs.items()}
+        arrays |= {f"{_stored(graph)}/{name}": array for name, array in case.inputs.items()}
+        arrays |= {f"{_stored(graph)}/{name}": array for name, array in case.outputs.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
 def decode(data: bytes, manifest: Manifest) -> dict[str, GoldenCase]:
-    """The cases for every graph that the plan can choose, and for step.
+    """The cases for every graph.
 
     Raises ArtifactError naming the array that is missing, or is not what the manifest says of its tensor.
     """
@@ -64,19 +64,23 @@ def decode(data: bytes, manifest: Manifest) -> dict[str, GoldenCase]:
             arrays = {name: archive[name] for name in archive.files}
     except _BROKEN as error:
         raise ArtifactError(f"{GOLDEN}: {error}") from None
-    names = [*manifest.planned_graphs(), *(["step"] if "step" in manifest.graphs else [])]
     cases = {}
-    for name in names:
-        graph = manifest.graphs[name]
+    for name, graph in manifest.graphs.items():
+        stored = _stored(name)
         try:
             cases[name] = GoldenCase(
-                inputs={tensor.name: arrays[f"{name}/{tensor.name}"] for tensor in graph.inputs},
-                outputs={tensor.name: arrays[f"{name}/{tensor.name}"] for tensor in graph.outputs},
+                inputs={tensor.name: arrays[f"{stored}/{tensor.name}"] for tensor in graph.inputs},
+                outputs={tensor.name: arrays[f"{stored}/{tensor.name}"] for tensor in graph.outputs},
             )
         except KeyError as error:
             raise ArtifactError(f"{GOLDEN}: has no array {error}") from None
         _check_case(name, graph, cases[name])
     return cases
+
+
+def _stored(graph: str) -> str:
+    """What arrays of a graph are named by."""
+    return STEP if graph == STEP else WINDOW
 
 
 def _check_case(name: str, graph: Graph, case: GoldenCase) -> None:

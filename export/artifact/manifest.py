@@ -18,6 +18,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 FILE_PATTERN = r"^(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*\Z"
 SHA256_PATTERN = r"^[0-9a-f]{64}\Z"
 
+# The graph of one step, and the window graph that every artifact has and every provider runs.
+STEP, WINDOW = "step", "window"
+
 # int64 on the wire.
 MAX_INTEGER = 2**63 - 1
 Positive = Annotated[int, msgspec.Meta(ge=1, le=MAX_INTEGER)]
@@ -131,6 +134,8 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     # By name: "window" and every further lowering, "step" where the model can be stepped.
     graphs: dict[str, Graph]
     plan: Annotated[list[PlanEntry], msgspec.Meta(min_length=1)]
+    # The execution provider whose times made the plan; empty where none were taken.
+    plan_provider: str = ""
     # Why there is no step graph; empty where there is one.
     not_steppable: str
     tolerance: Tolerance
@@ -142,16 +147,9 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     files: dict[FileName, File]
     sha256: Sha256 | Literal[""] = ""
 
-    def graph_for(self, batch: int) -> str:
-        """The name of the graph that the plan runs for a batch of `batch` windows."""
-        for entry in self.plan:
-            if entry.max_batch is None or batch <= entry.max_batch:
-                return entry.graph
-        return self.plan[-1].graph
-
-    def planned_graphs(self) -> list[str]:
-        """Every graph that the plan can choose, each once."""
-        return list(dict.fromkeys(entry.graph for entry in self.plan))
+    def window_graphs(self) -> list[str]:
+        """Every graph that a plan could choose: all but the step."""
+        return [name for name in self.graphs if name != STEP]
 
 
 def digest(manifest: Manifest) -> str:
@@ -194,11 +192,13 @@ def decode(data: bytes) -> Manifest:
 
 
 def _check_references(manifest: Manifest) -> None:
-    """Names inside the manifest must lead somewhere."""
+    """Names inside the manifest must lead somewhere, and the graph that all fall back on must be there."""
+    if WINDOW not in manifest.graphs:
+        raise ArtifactError(f"{MANIFEST}: graphs has no {WINDOW!r}")
     for entry in manifest.plan:
         if entry.graph not in manifest.graphs:
             raise ArtifactError(f"{MANIFEST}: plan names graph {entry.graph!r}, which is not in graphs")
-        if entry.graph == "step":
+        if entry.graph == STEP:
             raise ArtifactError(f"{MANIFEST}: plan names the step graph, which takes no windows")
     bounds = [entry.max_batch for entry in manifest.plan[:-1]]
     if any(bound is None for bound in bounds) or sorted({bound or 0 for bound in bounds}) != bounds:

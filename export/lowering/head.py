@@ -28,22 +28,24 @@ def decode(
     """Add the nodes behind the top output h [B, H] up to every output of `outputs`.
 
     `recent` error [B, 1] is what intervals are multiples of, `linear` [B, K] is added to what the head says. Gives what
-    was said, [B, K], in the transform's units.
+    was said, [B, K], in the transform's units (those of a step: no node is folded there).
     """
     config = source.config
     h = features(g, source, h)
+    target = None if ruler is None else of_target(g, ruler)
     said = g.linear(h, "head.point")
     if linear is not None:
         said = g.op("Add", said, linear)
-    scaled = g.op("Mul", said, g.weight("transform.target_scale"))
-    shift = g.weight("transform.target_mean")
-    target = None if ruler is None else of_target(g, ruler)
-    last = "next" if target is None else None
-    if anchor is None:
-        point = g.op("Add", scaled, shift, output=last)
+    point = said
+    if not source.says_raw:
+        point = g.op("Mul", point, g.weight("transform.target_scale"))
+        point = g.op("Add", point, g.weight("transform.target_mean"))
+    if anchor is not None:
+        point = g.op("Add", anchor, point)
+    if target is None:
+        g.rename(point, "next")
+        point = "next"
     else:
-        point = g.op("Add", anchor, g.op("Add", scaled, shift), output=last)
-    if target is not None:
         point = g.op("Add", target.zero, g.op("Mul", point, target.unit), output="next")
         g.op("Identity", target.unit, output="unit")
     if config.intervals != "none":

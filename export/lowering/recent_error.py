@@ -16,22 +16,18 @@ class Stepped(NamedTuple):
     excess: str
 
 
-def of_window(g: GraphBuilder, source: Source, ruled: str, outputs: list[str]) -> str | None:
-    """The recent error [B, 1] after a window, from the top outputs [B, H] after all its values but the last.
+def of_window(g: GraphBuilder, source: Source, ruled: str, outputs: str) -> str:
+    """The recent error [B, 1] after a window, from the top outputs [(T - 1) * B, H] after all its values but the last.
 
-    None where intervals are not normalized. All outputs go through the head as one batch, [(T - 1) · B, H].
+    All outputs go through the head as one batch.
     """
-    config = source.config
-    if config.intervals != "normalized":
-        return None
-    num_errors = config.window - 1
-    together = outputs[0] if num_errors == 1 else g.op("Concat", *outputs, axis=0)
-    said = g.linear(head.features(g, source, together), "recent_error.point")
+    num_errors = source.config.window - 1
+    said = g.linear(head.features(g, source, outputs), "recent_error.point")
     said = g.op("Reshape", said, g.ints(num_errors, -1))
     # The target's values, oldest first, [T, B].
     target = g.op("Slice", ruled, g.ints(0), g.ints(1), g.ints(2))
     target = g.op("Transpose", g.op("Squeeze", target, g.ints(2)))
-    came = g.op("Slice", target, g.ints(1), g.ints(config.window), g.ints(0))
+    came = g.op("Slice", target, g.ints(1), g.ints(source.config.window), g.ints(0))
     if source.carries_last:
         came = g.op("Sub", came, g.op("Slice", target, g.ints(0), g.ints(num_errors), g.ints(0)))
     error = g.op("Abs", g.op("Sub", said, _scaled(g, came)))

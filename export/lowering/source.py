@@ -25,13 +25,18 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a lowering needs; `layers` hold the cells of one step in the order they run, bottom layer first."""
+    """What a lowering needs; `layers` hold the cells of one step in the order they run, bottom layer first.
+
+    With `reads_raw` the weights take what was not standardised, with `says_raw` they give it (export.lowering.folding).
+    """
 
     config: ModelConfig
     layers: list[list[Placed]]
     weights: Weights
     not_steppable: str
     target_scale: float
+    reads_raw: bool = False
+    says_raw: bool = False
 
     @property
     def carries_last(self) -> bool:

@@ -33,7 +33,7 @@ def step(source: Source) -> tuple[Graph, onnx.ModelProto]:
     ruled = "value"
     if ruler is not None:
         ruled = g.op("Squeeze", scaling.rule(g, ruler, g.op("Unsqueeze", "value", g.ints(1))), g.ints(1))
-    x, anchor = transforms.encode_value(g, config.transform, ruled, {name: f"initial_{name}" for name in carried})
+    x, anchor = transforms.encode_value(g, source, ruled, {name: f"initial_{name}" for name in carried})
     if config.calendar:
         x = calendar.with_channels(g, config.calendar, g.op("Unsqueeze", x, g.ints(1)))
         x = g.op("Squeeze", x, g.ints(1))

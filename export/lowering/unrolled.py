@@ -1,8 +1,6 @@
-"""window.onnx by unrolling: the hand-written step, written out once for each of the T values.
+"""Unrolled: the hand-written step, written out once for each of the T values.
 
-    x_1 … x_T = split([encode(window); calendar(time_seconds)])
     s_1 = step(x_1, 0);  s_t = step(x_t, s_{t-1})
-    next = decode(head(h_T) + what is linear in x_1 … x_T, where the model has that)
 
 The first step has no state to multiply by, so it is written without. Nodes grow with T; weights are stored once, and
 the few of their columns that read the input once more. No RNN, LSTM, GRU, Loop or Scan node.
@@ -12,45 +10,41 @@ from collections.abc import Sequence
 
 import onnx
 
-from export.artifact.manifest import Graph, Tensor
+from export.artifact.manifest import Graph
 from export.graph import GraphBuilder
-from export.lowering import calendar, head, recent_error, scaling, transforms
 from export.lowering.cells import State, stack_step
 from export.lowering.source import Source
+from export.lowering.window import Recurred, window_graph
 
 FILE = "window.onnx"
 
 
 def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
-    """`window` [B, T, F] (and `time_seconds` [B, T], `series` [B, 1]) → `next` [B, K] and what `head.outputs` lists."""
-    config = source.config
-    g = GraphBuilder(source.weights)
-    ruler = scaling.ruler(g, config.scaling, window="window", num_steps=config.window, num_series=config.num_series)
-    ruled = scaling.rule(g, ruler, "window")
-    x, anchor = transforms.encode_window(g, config.transform, ruled, config.window)
-    x = calendar.with_channels(g, config.calendar, x)
-    slices = g.multi_op(
-        "Split", x, outputs=[f"slice_{t}" for t in range(config.window)], axis=1, num_outputs=config.window
-    )
-    values = [g.op("Squeeze", piece, g.ints(1)) for piece in slices]
-    states: Sequence[State | None] = [None] * config.num_layers
-    outputs = []
-    for value in values:
-        h, states = stack_step(g, source, value, states)
-        outputs.append(h)
-    lately = recent_error.of_window(g, source, ruled, outputs[:-1])
-    linear = None
-    if config.linear_skip:
-        linear = g.op("MatMul", g.op("Flatten", x), g.weight("linear_skip"))
-    head.decode(g, source, h, anchor=anchor, ruler=ruler, recent=lately, linear=linear)
+    """The window graph without recurrent or control-flow nodes."""
+    return window_graph(source, _steps, lowering="unrolled", file=FILE)
 
-    graph = Graph(
-        file=FILE,
-        lowering="unrolled",
-        inputs=[
-            Tensor(name="window", shape=["batch", config.window, config.num_features]),
-            *head.context_inputs(source, config.window),
-        ],
-        outputs=head.outputs(source),
-    )
-    return graph, g.model("window", graph.inputs, graph.outputs)
+
+def _steps(g: GraphBuilder, source: Source, x: str) -> Recurred:
+    num_steps = source.config.window
+    slices = g.multi_op("Split", x, outputs=[f"slice_{t}" for t in range(num_steps)], axis=1, num_outputs=num_steps)
+    outputs, _ = steps(g, source, [g.op("Squeeze", piece, g.ints(1)) for piece in slices], None)
+    return Recurred(outputs[-1], lambda: together(g, outputs[:-1]))
+
+
+def steps(
+    g: GraphBuilder, source: Source, values: Sequence[str], before: Sequence[State] | None
+) -> tuple[list[str], list[State]]:
+    """One step for each value [B, I]: the top outputs [B, H], and the states after the last; `before` None is zero."""
+    states: Sequence[State | None] = before or [None] * source.config.num_layers
+    outputs: list[str] = []
+    after: list[State] = []
+    for value in values:
+        h, after = stack_step(g, source, value, states)
+        outputs.append(h)
+        states = after
+    return outputs, after
+
+
+def together(g: GraphBuilder, outputs: list[str]) -> str:
+    """[T, B, H] as [T * B, H]."""
+    return outputs[0] if len(outputs) == 1 else g.op("Concat", *outputs, axis=0)

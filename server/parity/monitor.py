@@ -97,15 +97,14 @@ class ParityMonitor:
 
     def _check(self, check: Check) -> None:
         manifest = check.manifest
-        graph = manifest.graph_for(len(check.inputs[WINDOW]))
         fields: dict[str, str | int | float] = {
             "type": "run",
             "model": manifest.name,
             "version": manifest.version,
-            "graph": graph,
+            "graph": WINDOW,
         }
         reply = self._link.call(Frame(fields, check.inputs))
-        tensors = manifest.graphs[graph].outputs
+        tensors = manifest.graphs[WINDOW].outputs
         if reply.fields.get("type") != "result" or not _same_shapes(tensors, check.outputs, reply.arrays):
             message = reply.fields.get("message", f"an answer of other shapes: {reply.fields}")
             self._log("reference", logging.ERROR, f"reference of {manifest.name}/{manifest.version}: {message}")

@@ -69,7 +69,7 @@ class OpenInference(GRPCInferenceServiceServicer):
     async def _metadata(self, request: pb.ModelMetadataRequest, labels: Labels) -> pb.ModelMetadataResponse:
         served = self._predictor.resolve(request.name, request.version)
         labels.version = str(served.version)
-        graph = served.manifest.graphs[served.manifest.graph_for(1)]
+        graph = served.manifest.graphs[WINDOW]
         return pb.ModelMetadataResponse(
             name=served.model,
             versions=[labels.version],
@@ -119,7 +119,7 @@ def _metadata_of(tensor: Tensor, datatype: Datatype) -> pb.ModelMetadataResponse
 
 def _outputs(request: pb.ModelInferRequest, manifest: Manifest, horizon: int) -> list[str]:
     """The outputs to send, in the order asked for. Without any asked for, all that the model has at this horizon."""
-    known = [tensor.name for tensor in manifest.graphs[manifest.graph_for(1)].outputs if tensor.name in SHOWN]
+    known = [tensor.name for tensor in manifest.graphs[WINDOW].outputs if tensor.name in SHOWN]
     if not request.outputs:
         return known if horizon <= manifest.direct_horizon else [NEXT]
     for output in request.outputs:

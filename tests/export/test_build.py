@@ -28,6 +28,7 @@ from tests.export.models import assert_within_limit, config
 from training.run import Run
 
 FILES = {
+    "graphs/fused.onnx",
     "golden.npz",
     "manifest.json",
     "report.json",
@@ -61,7 +62,9 @@ def test_manifest_says_what_it_is(run: Run, published: Published) -> None:
     assert manifest.transform.scale == float(run.model.transform.target_scale)
     assert (manifest.opset, manifest.ir_version) == (20, 9)
     assert manifest.direct_horizon == 1
-    assert manifest.planned_graphs() == ["window"]
+    assert set(manifest.graphs) == {"window", "fused", "step"}
+    assert {entry.graph for entry in published.plan} <= {"window", "fused"}
+    assert (manifest.plan, manifest.plan_provider) == (published.plan, "CPUExecutionProvider")
     assert manifest.not_steppable == ""
     assert manifest.gate.batches == [1, 7, 64]
     assert manifest.gate.worst_abs_error == published.worst.abs_error
@@ -100,7 +103,7 @@ def test_model_that_cannot_be_stepped_says_why(repository: Path) -> None:
     assert "step" not in artifact.manifest.graphs
     assert "step.onnx" not in _snapshot(artifact.folder)
     assert artifact.manifest.not_steppable == "transform 'last-value' needs the whole window"
-    assert set(golden.decode(artifact.read(GOLDEN), artifact.manifest)) == {"window"}
+    assert set(golden.decode(artifact.read(GOLDEN), artifact.manifest)) == {"window", "fused"}
 
 
 def test_weights_are_the_model_s_own(run: Run, models: Path) -> None:

@@ -5,6 +5,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -55,9 +56,9 @@ async def test_while_loading(
     load_engine = gate.load_engine
     doors = {name: threading.Event() for name in MODELS}
 
-    def held_load(artifact: Artifact, provider: Provider) -> tuple[Engine, Deviation]:
+    def held_load(artifact: Artifact, provider: Provider, **options: Any) -> tuple[Engine, Deviation]:
         assert doors[artifact.manifest.name].wait(LIMIT_SECONDS)
-        return load_engine(artifact, provider)
+        return load_engine(artifact, provider, **options)
 
     monkeypatch.setattr(repository, "load_engine", held_load)
     async with started(models) as running:
@@ -161,10 +162,10 @@ async def test_stop_before_anything_is_loaded(models: Path, monkeypatch: pytest.
     load_engine = gate.load_engine
     go = threading.Event()
 
-    def held_load(artifact: Artifact, provider: Provider) -> tuple[Engine, Deviation]:
+    def held_load(artifact: Artifact, provider: Provider, **options: Any) -> tuple[Engine, Deviation]:
         loaded.append(artifact.manifest.name)
         assert go.wait(LIMIT_SECONDS)
-        return load_engine(artifact, provider)
+        return load_engine(artifact, provider, **options)
 
     monkeypatch.setattr(repository, "load_engine", held_load)
     async with started(models) as running:

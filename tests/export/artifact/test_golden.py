@@ -154,15 +154,18 @@ def test_cases_without_rows_are_refused() -> None:
         golden.decode(samples.npz(**{name: array[:0] for name, array in _arrays().items()}), MANIFEST)
 
 
-def test_every_planned_graph_must_have_a_case() -> None:
+def test_every_graph_of_a_window_has_the_case_of_the_window() -> None:
     fused = msgspec.structs.replace(MANIFEST.graphs["window"], file="graphs/fused.onnx")
-    manifest: Manifest = msgspec.structs.replace(
-        MANIFEST,
-        graphs={**MANIFEST.graphs, "fused": fused},
-        plan=[msgspec.structs.replace(MANIFEST.plan[0], graph="fused"), *MANIFEST.plan[1:]],
-    )
-    with pytest.raises(ArtifactError, match="fused/window"):
-        golden.decode(VALID, manifest)
+    manifest: Manifest = msgspec.structs.replace(MANIFEST, graphs={**MANIFEST.graphs, "fused": fused})
+    decoded = golden.decode(VALID, manifest)
+    assert set(decoded) == {"window", "fused", "step"}
+    np.testing.assert_array_equal(decoded["fused"].outputs["next"], decoded["window"].outputs["next"])
+
+
+def test_a_graph_without_a_case_is_named() -> None:
+    arrays = {name: array for name, array in _arrays().items() if not name.startswith("step/")}
+    with pytest.raises(ArtifactError, match="step/value"):
+        golden.decode(samples.npz(**arrays), MANIFEST)
 
 
 def test_a_lone_array_is_refused() -> None:

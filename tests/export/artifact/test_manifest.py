@@ -166,6 +166,7 @@ def test_file_names_that_lead_out_of_the_folder_are_refused(name: str) -> None:
         ({"version": 0}, "version"),
         ({"version": 2**63}, "version"),
         ({"features": []}, "features"),
+        ({"graphs": {"step": samples.MANIFEST.graphs["step"]}}, "graphs has no 'window'"),
         ({"plan": []}, "plan"),
         ({"plan": [PlanEntry(max_batch=None, graph="fused")]}, "plan names graph 'fused'"),
         ({"plan": [PlanEntry(max_batch=8, graph="window")]}, "last entry of plan"),
@@ -209,11 +210,3 @@ def test_unknown_field_is_refused_by_name() -> None:
 )
 def test_model_names(name: str, *, valid: bool) -> None:
     assert is_model_name(name) is valid
-
-
-@pytest.mark.parametrize(("batch", "graph"), [(1, "small"), (8, "small"), (9, "large"), (10_000, "large")])
-def test_plan_chooses_by_batch(batch: int, graph: str) -> None:
-    plan = [PlanEntry(max_batch=8, graph="small"), PlanEntry(max_batch=None, graph="large")]
-    manifest = msgspec.structs.replace(samples.MANIFEST, plan=plan)
-    assert manifest.graph_for(batch) == graph
-    assert manifest.planned_graphs() == ["small", "large"]

@@ -2,6 +2,7 @@
 
 from itertools import pairwise, product
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -35,8 +36,10 @@ def test_versions_and_producer_are_set(cell: str, transform: str) -> None:
 
 
 @pytest.mark.parametrize(("cell", "transform"), EVERY)
-def test_no_recurrent_or_control_flow_node(cell: str, transform: str) -> None:
-    for proto in _graphs(config(cell, transform=transform)).values():
+def test_no_recurrent_or_control_flow_node_but_in_the_fused_graph(cell: str, transform: str) -> None:
+    for name, proto in _graphs(config(cell, transform=transform)).items():
+        if name == "fused":
+            continue
         kinds = {node.op_type for node in proto.graph.node}
         assert not kinds & {"RNN", "GRU", "LSTM", "Loop", "Scan", "If", "SequenceMap"}
         assert {node.domain for node in proto.graph.node} == {""}
@@ -70,16 +73,34 @@ def test_weights_are_stored_once(cell: str, transform: str) -> None:
     for name, (_, proto) in lower(source_of(model)).items():
         names = [initializer.name for initializer in proto.graph.initializer]
         assert len(names) == len(set(names)), name
-        assert set(weights) <= set(names), name
+        if name != "fused":  # which has its own arrangement of them
+            assert {weight for weight in weights if weight.startswith("layers.")} <= set(names), name
         contents = [initializer.raw_data for initializer in proto.graph.initializer if initializer.name in weights]
         large = [content for content in contents if len(content) > 4 * 8]
         assert len(large) == len(set(large)), name
 
 
 def test_only_what_can_be_stepped_has_a_step_graph() -> None:
-    assert set(_graphs(config(transform="standardize"))) == {"window", "step"}
-    assert set(_graphs(config(transform="difference"))) == {"window", "step"}
-    assert set(_graphs(config(transform="last-value"))) == {"window"}
+    assert set(_graphs(config(transform="standardize"))) == {"window", "fused", "step"}
+    assert set(_graphs(config(transform="difference"))) == {"window", "fused", "step"}
+    assert set(_graphs(config(transform="last-value"))) == {"window", "fused"}
+
+
+@pytest.mark.parametrize(
+    ("cell", "op_type"), list(zip(KINDS, ("RNN", "LSTM", "GRU", "GRU", "LSTM", "GRU"), strict=True))
+)
+def test_the_fused_graph_has_a_node_for_each_layer_however_long_the_window(cell: str, op_type: str) -> None:
+    counts = set()
+    for window in (2, 48):
+        nodes = _graphs(config(cell, num_layers=2, window=window))["fused"].graph.node
+        assert [node.op_type for node in nodes if node.op_type in {"RNN", "LSTM", "GRU"}] == [op_type] * 2
+        counts.add(len(nodes))
+    assert len(counts) == 1
+
+
+def test_deep_steps_have_no_fused_graph() -> None:
+    shape = msgspec.structs.replace(config("gru"), transition_depth=2)
+    assert set(_graphs(shape)) == {"window", "step"}
 
 
 @pytest.mark.parametrize("cell", KINDS)
@@ -89,9 +110,8 @@ def test_a_scaled_value_beyond_float32_does_not_reach_the_zero_state(cell: str) 
     model = make_model(shape)
     model.transform.scale.fill_(1e-3)
     windows = np.full((1, shape.window, 1), 3e38, np.float32)
-    served = Session({"window": lower(source_of(model))["window"][1].SerializeToString()}).run(
-        "window", {"window": windows}
-    )["next"]
     expected = Reference(model, dtype=torch.float32).window(windows)
     assert np.isfinite(expected).all()
-    np.testing.assert_allclose(served, expected, rtol=1e-5)
+    for name in ("window", "fused"):
+        session = Session({name: lower(source_of(model))[name][1].SerializeToString()})
+        np.testing.assert_allclose(session.run(name, {"window": windows})["next"], expected, rtol=1e-5)

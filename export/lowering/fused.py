@@ -1,0 +1,127 @@
+"""Fused: a layer is one of ONNX's own recurrent nodes, which holds the loop over the T values.
+
+    LSTM   gates in the order i, o, f, c               ours: input, output, forget, cell
+    GRU    gates in the order z, r, h; keeps what ours replaces: h' = z * h + (1 - z) * n, so z's rows are negated
+           reset before the matmul, or after it (linear_before_reset) with a bias of its own, R_bh
+    RNN    tanh
+
+W [1, gates * H, I] and R [1, gates * H, H] are the columns of our W that read the input and the state; a gate of ours
+has one bias where ONNX adds two, so the second is zero. Nodes do not grow with T. onnxruntime's CUDA provider knows the
+GRU with reset after alone.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.artifact.manifest import Graph
+from export.graph import GraphBuilder
+from export.lowering.source import Placed, Source
+from export.lowering.window import Recurred, window_graph
+from training.cells import Cell, GRUCell, GRUResetAfterCell, LSTMCell, RNNCell
+
+FILE = "graphs/fused.onnx"
+
+Array = NDArray[np.float32]
+
+
+class Gate(NamedTuple):
+    """A gate of ours by name, and the sign that its weights take."""
+
+    name: str
+    sign: float = 1.0
+
+
+class Node(NamedTuple):
+    """ONNX's name of the node, its gates in its order, and its attributes."""
+
+    op_type: str
+    gates: tuple[Gate, ...]
+    attributes: Mapping[str, int] = MappingProxyType({})
+
+
+_GRU_GATES = (Gate("update_gate", -1.0), Gate("reset_gate"), Gate("hidden_candidate"))
+NODES: dict[type[Cell], Node] = {
+    RNNCell: Node("RNN", (Gate("hidden"),)),
+    LSTMCell: Node("LSTM", (Gate("input_gate"), Gate("output_gate"), Gate("forget_gate"), Gate("cell_gate"))),
+    GRUCell: Node("GRU", _GRU_GATES, {"linear_before_reset": 0}),
+    GRUResetAfterCell: Node("GRU", _GRU_GATES, {"linear_before_reset": 1}),
+}
+
+
+def fusable(source: Source) -> bool:
+    """Whether every layer is one cell: ONNX has no node for more in a step."""
+    return all(len(cells) == 1 for cells in source.layers)
+
+
+def fused(source: Source) -> tuple[Graph, onnx.ModelProto]:
+    """The window graph with one recurrent node for each layer."""
+    return window_graph(source, _layers, lowering="fused", file=FILE)
+
+
+def _layers(g: GraphBuilder, source: Source, x: str) -> Recurred:
+    config = source.config
+    below = g.op("Transpose", x, perm=[1, 0, 2])
+    last = ""
+    for k, (placed,) in enumerate(source.layers):
+        is_top = k == config.num_layers - 1
+        adds = config.residual and k > 0
+        needs_all = not is_top or adds or config.intervals == "normalized"
+        every, last = _node(g, source, placed, below, f"layer_{k}", needs_all=needs_all)
+        if adds:
+            every = g.op("Add", every, below)
+            last = g.op("Slice", every, g.ints(-1), g.ints(config.window), g.ints(0))
+        below = every
+
+    def earlier() -> str:
+        outputs = g.op("Slice", below, g.ints(0), g.ints(config.window - 1), g.ints(0))
+        return g.op("Reshape", outputs, g.ints(-1, config.hidden_size))
+
+    return Recurred(g.op("Squeeze", last, g.ints(0)), earlier)
+
+
+def _node(g: GraphBuilder, source: Source, placed: Placed, x: str, name: str, *, needs_all: bool) -> tuple[str, str]:
+    """The outputs of a layer, [T, B, H] (or "") and [1, B, H], from what it reads, [T, B, I]."""
+    hidden = source.config.hidden_size
+    kind = NODES[type(placed.cell)]
+    weights = [
+        g.constant(f"{placed.prefix}.{part}", array)
+        for part, array in zip("WRB", _weights(source, placed, kind), strict=True)
+    ]
+    every, last = g.multi_op(
+        kind.op_type,
+        x,
+        *weights,
+        outputs=[f"{name}_every" if needs_all else "", f"{name}_last"],
+        hidden_size=hidden,
+        **kind.attributes,
+    )
+    return g.op("Squeeze", every, g.ints(1)) if needs_all else "", last
+
+
+def _weights(source: Source, placed: Placed, kind: Node) -> tuple[Array, Array, Array]:
+    """W, R and B of a node."""
+    hidden = source.config.hidden_size
+    of_input, of_state, biases, state_biases = [], [], [], []
+    for gate in kind.gates:
+        weight, bias, state_bias = _gate(source.weights, f"{placed.prefix}.{gate.name}", hidden)
+        of_input.append(gate.sign * weight[:, :-hidden])
+        of_state.append(gate.sign * weight[:, -hidden:])
+        biases.append(gate.sign * bias)
+        state_biases.append(state_bias)
+    stacked = np.concatenate(of_input), np.concatenate(of_state), np.concatenate(biases + state_biases)
+    w, r, b = (array[None].astype(np.float32) for array in stacked)
+    return w, r, b
+
+
+def _gate(weights: dict[str, Array], name: str, hidden: int) -> tuple[Array, Array, Array]:
+    """[W_x, W_h], b and the bias that only the state's product has."""
+    if f"{name}.weight" in weights:
+        return weights[f"{name}.weight"], weights[f"{name}.bias"], np.zeros(hidden, np.float32)
+    parts = [f"{name}_input", f"{name}_hidden"]
+    weight = np.concatenate([weights[f"{part}.weight"] for part in parts], axis=1)
+    return weight, weights[f"{parts[0]}.bias"], weights[f"{parts[1]}.bias"]
