@@ -37,7 +37,7 @@ from export.artifact.manifest import (
 )
 from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
-from export.lowering.fused import fusable, fused
+from export.lowering.fused import fusable, fused, primable, primed
 from export.lowering.source import Source, source_of
 from export.lowering.step import step
 from export.lowering.unrolled import unrolled
@@ -66,6 +66,8 @@ def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
     graphs = {WINDOW: unrolled(source)}
     if fusable(source):
         graphs["fused"] = fused(source)
+    if primable(source):
+        graphs["primed"] = primed(source)
     if source.steppable:
         graphs[STEP] = step(source)
     return graphs

@@ -15,20 +15,28 @@ from server.provider import CUDA, Provider
 from server.tensors import WINDOW, Tensors
 
 
+def session_options(provider: Provider) -> ort.SessionOptions:
+    """How every graph is loaded."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # Measured on models of this size: a second thread costs more in hand-over than it computes.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    # A state that fades towards zero would else make every product with it slow.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Otherwise assignment to providers cannot be asked for afterwards.
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if provider.exclusive:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
 class Session:
     """One graph on one provider."""
 
     def __init__(self, graph: bytes, provider: Provider) -> None:
         """Raises RuntimeError if onnxruntime cannot load the graph, or not on the provider asked for."""
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        # Measured on models of this size: a second thread costs more in hand-over than it computes.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        # Otherwise assignment to providers cannot be asked for afterwards.
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        if provider.exclusive:
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        options = session_options(provider)
         self._session = ort.InferenceSession(graph, options, providers=[(provider.name, provider.options)])
         if provider.name not in self._session.get_providers():
             # onnxruntime warns and goes on with the CPU.
@@ -71,11 +79,12 @@ class Engine:
         self._plan = entries
         # All but the last, which has none.
         self._bounds = [entry.max_batch for entry in entries if entry.max_batch is not None]
-        self._planned = [self.sessions[entry.graph] for entry in entries]
+        self._graphs = [entry.graph for entry in entries]
 
     def run(self, inputs: Tensors) -> Tensors:
         """What follows each window, in raw units."""
-        return self._planned[bisect_left(self._bounds, len(inputs[WINDOW]))].run(inputs)
+        graph = self._graphs[bisect_left(self._bounds, len(inputs[WINDOW]))]
+        return self.sessions[graph].run(inputs)
 
     def tune(self, largest: int) -> None:
         """Time every graph here, and plan with the fastest."""

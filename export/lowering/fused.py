@@ -8,6 +8,9 @@
 W [1, gates * H, I] and R [1, gates * H, H] are the columns of our W that read the input and the state; a gate of ours
 has one bias where ONNX adds two, so the second is zero. Nodes do not grow with T. onnxruntime's CUDA provider knows the
 GRU with reset after alone.
+
+Primed: the node multiplies by the zero state too, so the first step is written out without, as `unrolled` does, and
+the node goes on from the state that it leaves. That pays where a product costs more than a few nodes, in short windows.
 """
 
 from collections.abc import Mapping
@@ -20,11 +23,13 @@ from numpy.typing import NDArray
 
 from export.artifact.manifest import Graph
 from export.graph import GraphBuilder
+from export.lowering.cells import State
 from export.lowering.source import Placed, Source
+from export.lowering.unrolled import steps, together
 from export.lowering.window import Recurred, window_graph
 from training.cells import Cell, GRUCell, GRUResetAfterCell, LSTMCell, RNNCell
 
-FILE = "graphs/fused.onnx"
+FILE, PRIMED_FILE = "graphs/fused.onnx", "graphs/primed.onnx"
 
 Array = NDArray[np.float32]
 
@@ -58,33 +63,64 @@ def fusable(source: Source) -> bool:
     return all(len(cells) == 1 for cells in source.layers)
 
 
-def fused(source: Source) -> tuple[Graph, onnx.ModelProto]:
-    """The window graph with one recurrent node for each layer."""
-    return window_graph(source, _layers, lowering="fused", file=FILE)
+def fused(source: Source, *, fold: bool = True) -> tuple[Graph, onnx.ModelProto]:
+    """The window graph with one recurrent node for each layer; `fold` as in `window_graph`."""
+    return window_graph(source, _layers, lowering="fused", file=FILE, fold=fold)
+
+
+def primed(source: Source) -> tuple[Graph, onnx.ModelProto]:
+    """The fused graph behind a first step that is written out."""
+    return window_graph(source, _primed_layers, lowering="primed", file=PRIMED_FILE)
+
+
+def primable(source: Source) -> bool:
+    """Whether a step is left to be fused behind the first."""
+    return fusable(source) and source.config.window > 1
 
 
 def _layers(g: GraphBuilder, source: Source, x: str) -> Recurred:
-    config = source.config
+    return _fused(g, source, g.op("Transpose", x, perm=[1, 0, 2]), None)
+
+
+def _primed_layers(g: GraphBuilder, source: Source, x: str) -> Recurred:
+    num_steps = source.config.window
     below = g.op("Transpose", x, perm=[1, 0, 2])
-    last = ""
+    first = g.op("Squeeze", g.op("Slice", below, g.ints(0), g.ints(1), g.ints(0)), g.ints(0))
+    rest = g.op("Slice", below, g.ints(1), g.ints(num_steps), g.ints(0))
+    (output,), states = steps(g, source, [first], None)
+    recurred = _fused(g, source, rest, states)
+
+    def earlier() -> str:
+        return output if num_steps == 2 else together(g, [output, recurred.earlier()])
+
+    return Recurred(recurred.last, earlier)
+
+
+def _fused(g: GraphBuilder, source: Source, below: str, states: list[State] | None) -> Recurred:
+    """The layers' nodes on what the lowest of them reads, [T, B, I]; `states` before it, or None, which is zero."""
+    config = source.config
+    last = every = ""
     for k, (placed,) in enumerate(source.layers):
         is_top = k == config.num_layers - 1
         adds = config.residual and k > 0
         needs_all = not is_top or adds or config.intervals == "normalized"
-        every, last = _node(g, source, placed, below, f"layer_{k}", needs_all=needs_all)
+        before = None if states is None else states[k]
+        every, last = _node(g, source, placed, below, f"layer_{k}", before=before, needs_all=needs_all)
         if adds:
             every = g.op("Add", every, below)
             last = g.op("Slice", every, g.ints(-1), g.ints(config.window), g.ints(0))
         below = every
 
     def earlier() -> str:
-        outputs = g.op("Slice", below, g.ints(0), g.ints(config.window - 1), g.ints(0))
+        outputs = g.op("Slice", every, g.ints(0), g.ints(-1), g.ints(0))
         return g.op("Reshape", outputs, g.ints(-1, config.hidden_size))
 
     return Recurred(g.op("Squeeze", last, g.ints(0)), earlier)
 
 
-def _node(g: GraphBuilder, source: Source, placed: Placed, x: str, name: str, *, needs_all: bool) -> tuple[str, str]:
+def _node(
+    g: GraphBuilder, source: Source, placed: Placed, x: str, name: str, *, before: State | None, needs_all: bool
+) -> tuple[str, str]:
     """The outputs of a layer, [T, B, H] (or "") and [1, B, H], from what it reads, [T, B, I]."""
     hidden = source.config.hidden_size
     kind = NODES[type(placed.cell)]
@@ -92,10 +128,13 @@ def _node(g: GraphBuilder, source: Source, placed: Placed, x: str, name: str, *,
         g.constant(f"{placed.prefix}.{part}", array)
         for part, array in zip("WRB", _weights(source, placed, kind), strict=True)
     ]
+    # No sequence lengths: all windows are as long.
+    initial = [] if before is None else ["", *(g.op("Unsqueeze", field, g.ints(0)) for field in before)]
     every, last = g.multi_op(
         kind.op_type,
         x,
         *weights,
+        *initial,
         outputs=[f"{name}_every" if needs_all else "", f"{name}_last"],
         hidden_size=hidden,
         **kind.attributes,

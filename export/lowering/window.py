@@ -28,9 +28,15 @@ class Recurred(NamedTuple):
 Recurrence = Callable[[GraphBuilder, Source, str], Recurred]
 
 
-def window_graph(source: Source, recurrence: Recurrence, *, lowering: str, file: str) -> tuple[Graph, onnx.ModelProto]:
-    """`window` [B, T, F] (and `time_seconds` [B, T], `series` [B, 1]) → `next` [B, K] and what `head.outputs` lists."""
-    source = folded(source)
+def window_graph(
+    source: Source, recurrence: Recurrence, *, lowering: str, file: str, fold: bool = True
+) -> tuple[Graph, onnx.ModelProto]:
+    """`window` [B, T, F] (and `time_seconds` [B, T], `series` [B, 1]) → `next` [B, K] and what `head.outputs` lists.
+
+    `fold` off leaves the standardising beside the recurrence, for comparison.
+    """
+    if fold:
+        source = folded(source)
     config = source.config
     g = GraphBuilder(source.weights)
     ruler = scaling.ruler(g, config.scaling, window="window", num_steps=config.window, num_series=config.num_series)

@@ -29,6 +29,7 @@ from training.run import Run
 
 FILES = {
     "graphs/fused.onnx",
+    "graphs/primed.onnx",
     "golden.npz",
     "manifest.json",
     "report.json",
@@ -62,8 +63,8 @@ def test_manifest_says_what_it_is(run: Run, published: Published) -> None:
     assert manifest.transform.scale == float(run.model.transform.target_scale)
     assert (manifest.opset, manifest.ir_version) == (20, 9)
     assert manifest.direct_horizon == 1
-    assert set(manifest.graphs) == {"window", "fused", "step"}
-    assert {entry.graph for entry in published.plan} <= {"window", "fused"}
+    assert set(manifest.graphs) == {"window", "fused", "primed", "step"}
+    assert {entry.graph for entry in published.plan} <= {"window", "fused", "primed"}
     assert (manifest.plan, manifest.plan_provider) == (published.plan, "CPUExecutionProvider")
     assert manifest.not_steppable == ""
     assert manifest.gate.batches == [1, 7, 64]
@@ -103,7 +104,7 @@ def test_model_that_cannot_be_stepped_says_why(repository: Path) -> None:
     assert "step" not in artifact.manifest.graphs
     assert "step.onnx" not in _snapshot(artifact.folder)
     assert artifact.manifest.not_steppable == "transform 'last-value' needs the whole window"
-    assert set(golden.decode(artifact.read(GOLDEN), artifact.manifest)) == {"window", "fused"}
+    assert set(golden.decode(artifact.read(GOLDEN), artifact.manifest)) == {"window", "fused", "primed"}
 
 
 def test_weights_are_the_model_s_own(run: Run, models: Path) -> None:
@@ -146,7 +147,7 @@ def test_golden_with_a_wrong_value_is_refused(repository: Path) -> None:
     session = Session({key: artifact.read(graph.file) for key, graph in artifact.manifest.graphs.items()})
     cases = golden.decode(artifact.read(GOLDEN), artifact.manifest)
     cases["window"].outputs["next"][40] += 2e-5 * artifact.manifest.transform.scale + 1e-3
-    with pytest.raises(ArtifactError, match=r"^golden\.npz: window graph .* batch 64: off by 0\.001"):
+    with pytest.raises(ArtifactError, match=r"^golden\.npz: fused graph .* batch 64: off by 0\.001"):
         golden.replay(artifact.manifest, cases, session.run)
 
 

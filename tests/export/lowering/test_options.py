@@ -54,7 +54,9 @@ def _assert_passes(shape: ModelConfig) -> None:
     model = make_model(shape)
     lowered = lower_all(model)
     step = set() if model.why_not_steppable else {"step"}
-    windows = {"window"} if shape.transition_depth > 1 else {"window", "fused"}
+    windows = {"window"}
+    if shape.transition_depth == 1:
+        windows |= {"fused", "primed"} if shape.window > 1 else {"fused"}
     assert set(lowered.graphs) == windows | step
     features = [f"feature_{k}" for k in range(shape.num_features)]
     manifest = describe(model, lowered.source, dict(lowered.graphs), "demo", features)

@@ -38,7 +38,7 @@ def test_versions_and_producer_are_set(cell: str, transform: str) -> None:
 @pytest.mark.parametrize(("cell", "transform"), EVERY)
 def test_no_recurrent_or_control_flow_node_but_in_the_fused_graph(cell: str, transform: str) -> None:
     for name, proto in _graphs(config(cell, transform=transform)).items():
-        if name == "fused":
+        if name in {"fused", "primed"}:
             continue
         kinds = {node.op_type for node in proto.graph.node}
         assert not kinds & {"RNN", "GRU", "LSTM", "Loop", "Scan", "If", "SequenceMap"}
@@ -73,7 +73,7 @@ def test_weights_are_stored_once(cell: str, transform: str) -> None:
     for name, (_, proto) in lower(source_of(model)).items():
         names = [initializer.name for initializer in proto.graph.initializer]
         assert len(names) == len(set(names)), name
-        if name != "fused":  # which has its own arrangement of them
+        if name not in {"fused", "primed"}:  # which have their own arrangement of them
             assert {weight for weight in weights if weight.startswith("layers.")} <= set(names), name
         contents = [initializer.raw_data for initializer in proto.graph.initializer if initializer.name in weights]
         large = [content for content in contents if len(content) > 4 * 8]
@@ -81,21 +81,26 @@ def test_weights_are_stored_once(cell: str, transform: str) -> None:
 
 
 def test_only_what_can_be_stepped_has_a_step_graph() -> None:
-    assert set(_graphs(config(transform="standardize"))) == {"window", "fused", "step"}
-    assert set(_graphs(config(transform="difference"))) == {"window", "fused", "step"}
-    assert set(_graphs(config(transform="last-value"))) == {"window", "fused"}
+    assert set(_graphs(config(transform="standardize"))) == {"window", "fused", "primed", "step"}
+    assert set(_graphs(config(transform="difference"))) == {"window", "fused", "primed", "step"}
+    assert set(_graphs(config(transform="last-value"))) == {"window", "fused", "primed"}
 
 
 @pytest.mark.parametrize(
     ("cell", "op_type"), list(zip(KINDS, ("RNN", "LSTM", "GRU", "GRU", "LSTM", "GRU"), strict=True))
 )
-def test_the_fused_graph_has_a_node_for_each_layer_however_long_the_window(cell: str, op_type: str) -> None:
+@pytest.mark.parametrize("graph", ["fused", "primed"])
+def test_fused_graphs_have_a_node_for_each_layer_however_long_the_window(graph: str, cell: str, op_type: str) -> None:
     counts = set()
     for window in (2, 48):
-        nodes = _graphs(config(cell, num_layers=2, window=window))["fused"].graph.node
+        nodes = _graphs(config(cell, num_layers=2, window=window))[graph].graph.node
         assert [node.op_type for node in nodes if node.op_type in {"RNN", "LSTM", "GRU"}] == [op_type] * 2
         counts.add(len(nodes))
     assert len(counts) == 1
+
+
+def test_a_window_of_one_value_has_nothing_to_fuse_behind_the_first_step() -> None:
+    assert set(_graphs(config(window=1))) == {"window", "fused", "step"}
 
 
 def test_deep_steps_have_no_fused_graph() -> None:
@@ -112,6 +117,6 @@ def test_a_scaled_value_beyond_float32_does_not_reach_the_zero_state(cell: str) 
     windows = np.full((1, shape.window, 1), 3e38, np.float32)
     expected = Reference(model, dtype=torch.float32).window(windows)
     assert np.isfinite(expected).all()
-    for name in ("window", "fused"):
+    for name in ("window", "fused", "primed"):
         session = Session({name: lower(source_of(model))[name][1].SerializeToString()})
         np.testing.assert_allclose(session.run(name, {"window": windows})["next"], expected, rtol=1e-5)

@@ -1,0 +1,1 @@
+"""Ways to run a window graph, side by side."""
