@@ -15,7 +15,8 @@ from export.build import describe, export
 from export.errors import ExportError
 from export.graph import GraphBuilder
 from export.lowering import cells as lowering
-from export.lowering import transforms
+from export.lowering import folding, transforms
+from export.lowering.source import Source, Weights
 from tests.export.conftest import dressed
 from tests.export.models import TRANSFORMS, Lowered, config, lower_all, make_inputs, make_model
 from training.cells import Cell, GRUCell, GRUResetAfterCell, LSTMCell
@@ -68,7 +69,7 @@ def test_without_the_swap_the_same_models_pass(run: Run, models: Path) -> None:
 def test_update_gate_the_other_way_round_is_refused(run: Run, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX's and torch's GRU weight old and new the other way round: the mistake that is easiest to make."""
     update = lowering._update
-    monkeypatch.setattr(lowering, "_update", lambda g, z, h, n: update(g, z, n, h))
+    monkeypatch.setattr(lowering, "_update", lambda g, z, h, n: update(g, z, h, n) if h is None else update(g, z, n, h))
     with pytest.raises(ExportError, match="does not compute"):
         export(dressed(run, config("gru")), models=models, name="demo")
     _assert_nothing_published(models)
@@ -76,7 +77,27 @@ def test_update_gate_the_other_way_round_is_refused(run: Run, models: Path, monk
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_forgotten_mean_is_refused(run: Run, models: Path, monkeypatch: pytest.MonkeyPatch, transform: str) -> None:
-    monkeypatch.setattr(transforms, "_scaled", lambda g, x: g.op("Div", x, g.weight("transform.scale")))
+    monkeypatch.setattr(folding, "MOST_SCALES", -1.0)
+    monkeypatch.setattr(transforms, "_scaled", lambda g, _, x: g.op("Div", x, g.weight("transform.scale")))
+    with pytest.raises(ExportError, match="does not compute"):
+        export(dressed(run, config("gru", transform=transform)), models=models, name="demo")
+    _assert_nothing_published(models)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_mean_forgotten_in_the_weights_is_refused(
+    run: Run, models: Path, monkeypatch: pytest.MonkeyPatch, transform: str
+) -> None:
+    fold_input = folding._fold_input
+
+    def forgetful(source: Source, weights: Weights) -> None:
+        mean = weights["transform.mean"].copy()
+        weights["transform.mean"][:] = 0
+        fold_input(source, weights)
+        weights["transform.mean"][:] = mean
+
+    monkeypatch.setattr(folding, "MOST_SCALES", 100.0)
+    monkeypatch.setattr(folding, "_fold_input", forgetful)
     with pytest.raises(ExportError, match="does not compute"):
         export(dressed(run, config("gru", transform=transform)), models=models, name="demo")
     _assert_nothing_published(models)
@@ -85,7 +106,7 @@ def test_forgotten_mean_is_refused(run: Run, models: Path, monkeypatch: pytest.M
 def test_wrong_step_graph_alone_is_refused(run: Run, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encode = transforms.encode_value
     monkeypatch.setattr(
-        transforms, "encode_value", lambda g, kind, value, state: encode(g, kind, value, {**state, "last": value})
+        transforms, "encode_value", lambda g, source, value, state: encode(g, source, value, {**state, "last": value})
     )
     with pytest.raises(ExportError, match=r"step graph \(step\.onnx\)"):
         export(dressed(run, config("lstm")), models=models, name="demo")

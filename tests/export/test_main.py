@@ -32,8 +32,9 @@ def test_command_publishes_and_says_so(run_folder: Path, models: Path) -> None:
     ran = subprocess.run([*command, "--name", "demo"], capture_output=True, text=True, check=False, timeout=120)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.fullmatch(
-        rf"{re.escape(str(models))}/demo/1: window \d+ nodes, step \d+ nodes; "
-        r"worst parity error [0-9.e-]+, [0-9.e-]+ % of the limit\n",
+        rf"{re.escape(str(models))}/demo/1: window \d+ nodes, fused \d+ nodes, primed \d+ nodes, step \d+ nodes; "
+        r"worst parity error [0-9.e-]+, [0-9.e-]+ % of the limit\n"
+        r"plan: (\w+ up to \d+ windows, )*\w+ beyond\n",
         ran.stdout,
     )
     Artifact(models / "demo" / "1").verify()
@@ -77,13 +78,17 @@ def test_bad_version(run_folder: Path, models: Path, capsys: pytest.CaptureFixtu
     assert not models.exists()
 
 
+def _bytes(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_existing_version(run_folder: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _export(run_folder, models) == 0
-    before = {path.name: path.read_bytes() for path in (models / "demo" / "1").iterdir()}
+    before = _bytes(models / "demo" / "1")
     capsys.readouterr()
     assert _export(run_folder, models, "--version", "1") == 1
     _assert_one_line(capsys, f"{models}/demo/1", "exists")
-    assert {path.name: path.read_bytes() for path in (models / "demo" / "1").iterdir()} == before
+    assert _bytes(models / "demo" / "1") == before
 
 
 def test_models_that_is_a_file(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

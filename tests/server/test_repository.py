@@ -141,7 +141,8 @@ async def test_a_golden_within_the_limit_passes(own_models: Path) -> None:
 async def test_another_graph_with_the_right_digest_fails_the_gate(models: Path, own_models: Path, demo: Oracle) -> None:
     """A graph of the right shape that computes something else."""
     graph = (models / "demo" / "1" / "window.onnx").read_bytes()
-    weights = demo._weights["head.point.bias"].astype("<f4").tobytes()
+    scale, mean = demo._weights["transform.target_scale"], demo._weights["transform.target_mean"]
+    weights = (demo._weights["head.point.bias"] * scale + mean).astype("<f4").tobytes()
     assert graph.count(weights) == 1
     publish_version(own_models, 2, {"window.onnx": graph.replace(weights, np.float32(0.5).tobytes())})
     async with serving(own_models) as running:
