@@ -37,6 +37,7 @@ from export.artifact.manifest import (
 )
 from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
+from export.lowering.chunked import LONGEST_UNROLLED, chunked
 from export.lowering.fused import fusable, fused, primable, primed
 from export.lowering.source import Source, source_of
 from export.lowering.step import step
@@ -63,7 +64,8 @@ class Published:
 
 def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
     """Every graph of the artifact by name. The first is what runs where nothing was timed."""
-    graphs = {WINDOW: unrolled(source)}
+    is_long = source.config.window > LONGEST_UNROLLED
+    graphs = {WINDOW: chunked(source) if is_long else unrolled(source)}
     if fusable(source):
         graphs["fused"] = fused(source)
     if primable(source):

@@ -1,6 +1,6 @@
 """A small builder over onnx.helper: names nodes, shares initialisers, fixes opset and IR version."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -14,6 +14,9 @@ OPSET = 20
 IR_VERSION = 9
 
 
+Attribute = int | list[int] | onnx.GraphProto
+
+
 class GraphBuilder:
     """Collects nodes; every method returns the name of the value it made."""
 
@@ -22,14 +25,28 @@ class GraphBuilder:
         self._weights = weights
         self._initializers: dict[str, TensorProto] = {}
         self._nodes: list[onnx.NodeProto] = []
+        self._prefix = ""
 
-    def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: int | list[int]) -> str:
+    def body(self, prefix: str) -> "GraphBuilder":
+        """A builder for a graph inside this one, which names its values behind `prefix` and shares the initialisers."""
+        inner = GraphBuilder(self._weights)
+        inner._initializers = self._initializers
+        inner._prefix = f"{prefix}."
+        return inner
+
+    def named(self, name: str) -> str:
+        """A name that no value of another body has."""
+        return self._prefix + name
+
+    def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Attribute) -> str:
         """Add a node with one output, named `output` or after the node."""
-        return self.multi_op(op_type, *inputs, outputs=[output or f"{op_type}_{len(self._nodes)}"], **attributes)[0]
+        return self.multi_op(
+            op_type, *inputs, outputs=[output or self.named(f"{op_type}_{len(self._nodes)}")], **attributes
+        )[0]
 
-    def multi_op(self, op_type: str, *inputs: str, outputs: list[str], **attributes: int | list[int]) -> list[str]:
+    def multi_op(self, op_type: str, *inputs: str, outputs: list[str], **attributes: Attribute) -> list[str]:
         """Add a node with several outputs."""
-        name = f"{op_type}_{len(self._nodes)}"
+        name = self.named(f"{op_type}_{len(self._nodes)}")
         node = helper.make_node(op_type, list(inputs), outputs, name=name)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
         self._nodes.append(node)
@@ -90,17 +107,22 @@ class GraphBuilder:
         weight_HJ = self._weights[name]
         return self.constant(f"{name}.input", weight_HJ[:, : weight_HJ.shape[1] - len(weight_HJ)])
 
-    def model(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> onnx.ModelProto:
-        """The checked model."""
-        graph = helper.make_graph(
+    def graph(
+        self, name: str, inputs: list[Tensor], outputs: list[Tensor], initializers: Sequence[TensorProto] = ()
+    ) -> onnx.GraphProto:
+        """The nodes as a graph; one inside another has no initialisers of its own."""
+        return helper.make_graph(
             self._nodes,
             name,
             [_value_info(tensor) for tensor in inputs],
             [_value_info(tensor) for tensor in outputs],
-            initializer=list(self._initializers.values()),
+            initializer=list(initializers),
         )
+
+    def model(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> onnx.ModelProto:
+        """The checked model."""
         model = helper.make_model(
-            graph,
+            self.graph(name, inputs, outputs, list(self._initializers.values())),
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="nextvalue",

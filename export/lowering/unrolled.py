@@ -25,9 +25,7 @@ def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
 
 
 def _steps(g: GraphBuilder, source: Source, x: str) -> Recurred:
-    num_steps = source.config.window
-    slices = g.multi_op("Split", x, outputs=[f"slice_{t}" for t in range(num_steps)], axis=1, num_outputs=num_steps)
-    outputs, _ = steps(g, source, [g.op("Squeeze", piece, g.ints(1)) for piece in slices], None)
+    outputs, _ = steps(g, source, values(g, g.op("Transpose", x, perm=[1, 0, 2]), source.config.window), None)
     return Recurred(outputs[-1], lambda: together(g, outputs[:-1]))
 
 
@@ -43,6 +41,14 @@ def steps(
         outputs.append(h)
         states = after
     return outputs, after
+
+
+def values(g: GraphBuilder, x_TBI: str, count: int) -> list[str]:
+    """What is read at each of `count` steps, [B, I]."""
+    slices = g.multi_op(
+        "Split", x_TBI, outputs=[g.named(f"slice_{t}") for t in range(count)], axis=0, num_outputs=count
+    )
+    return [g.op("Squeeze", piece, g.ints(0)) for piece in slices]
 
 
 def together(g: GraphBuilder, outputs: list[str]) -> str:
