@@ -16,6 +16,7 @@ from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
 from server.batcher import Batcher
 from server.config import Config, split_address
 from server.errors import StartupError
+from server.gate import LoadOptions
 from server.metrics import Metrics
 from server.parity.link import JoinedReference, Link, SpawnedReference, torch_is_installed
 from server.parity.monitor import ParityMonitor
@@ -54,8 +55,11 @@ class Server:
         self.repository = Repository(
             config.models,
             choose_provider(config.provider),
-            largest_batch=config.max_batch_windows,
-            tune=config.tune == "load",
+            LoadOptions(
+                largest_batch=config.max_batch_windows,
+                tune=config.tune == "load",
+                batch_invariant=config.batch_invariant == "on",
+            ),
         )
         self.predictor = Predictor(
             self.repository,

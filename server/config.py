@@ -34,6 +34,7 @@ class Config:
     parity_share: float
     reference_timeout_seconds: float
     tune: str
+    batch_invariant: str
     max_batch_windows: int
     max_queue_windows: int
     max_horizon: int
@@ -73,6 +74,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("parity-share", _number(0, 1), "0.01", "share of runs that the reference recomputes, from 0 to 1")
     option("reference-timeout-seconds", _number(0.1, 600), "10", "a reference silent for so long is restarted")
     option("tune", _one_of("off", "load"), "off", "load: time every graph here and run the fastest for each batch size")
+    option("batch-invariant", _one_of("off", "on"), "off", "on: a window's answer has the same bytes in any batch")
     option("max-batch-windows", _integer(1, 65536), "512", "most windows in one run; larger calls are split")
     option("max-queue-windows", _integer(1, 10**9), "65536", "windows that may wait per model; more are refused")
     option("max-horizon", _integer(1, 100_000), "1024", "largest horizon of a call")

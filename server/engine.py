@@ -4,9 +4,11 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from export.artifact import plan
 from export.artifact.errors import ArtifactError
@@ -59,15 +61,25 @@ class Session:
 class Engine:
     """Runs windows through the graph that the plan chooses for their number."""
 
-    def __init__(self, manifest: Manifest, graphs: Mapping[str, bytes], provider: Provider) -> None:
-        """`graphs` holds the bytes of the graphs to choose among. Raises ArtifactError naming the file at fault.
+    def __init__(
+        self,
+        manifest: Manifest,
+        graphs: Mapping[str, bytes],
+        provider: Provider,
+        entries: list[PlanEntry],
+        *,
+        fewest_windows: int = 1,
+    ) -> None:
+        """`graphs` holds the bytes of the graphs that the plan `entries` choose among, and of those to be timed.
 
-        The artifact's plan holds for the provider that it was timed on; any other runs the unrolled graph.
+        A run of less than `fewest_windows` is filled up with copies of its last window. Raises ArtifactError naming the
+        file at fault.
         """
         self.manifest = manifest
         self.provider = provider
+        self._fewest_windows = fewest_windows
         self.sessions = {name: load_session(manifest, name, data, provider) for name, data in graphs.items()}
-        self.plan = plan_for(manifest, provider)
+        self.plan = entries
 
     @property
     def plan(self) -> list[PlanEntry]:
@@ -83,8 +95,14 @@ class Engine:
 
     def run(self, inputs: Tensors) -> Tensors:
         """What follows each window, in raw units."""
-        graph = self._graphs[bisect_left(self._bounds, len(inputs[WINDOW]))]
-        return self.sessions[graph].run(inputs)
+        num_windows = len(inputs[WINDOW])
+        graph = self._graphs[bisect_left(self._bounds, num_windows)]
+        if num_windows >= self._fewest_windows:
+            return self.sessions[graph].run(inputs)
+        filled = self.sessions[graph].run(
+            {name: _filled(array, self._fewest_windows) for name, array in inputs.items()}
+        )
+        return {name: array[:num_windows] for name, array in filled.items()}
 
     def tune(self, largest: int) -> None:
         """Time every graph here, and plan with the fastest."""
@@ -114,8 +132,13 @@ class Engine:
         return {tensor.name: np.zeros(sizes[tensor.name], tensor.dtype) for tensor in tensors}
 
 
+def _filled(array: NDArray[Any], count: int) -> NDArray[Any]:
+    """As many rows as `count`, the last of them repeated."""
+    return np.concatenate((array, np.repeat(array[-1:], count - len(array), axis=0)))
+
+
 def plan_for(manifest: Manifest, provider: Provider) -> list[PlanEntry]:
-    """The artifact's plan, if it was timed on this provider; else the unrolled graph for every batch."""
+    """The artifact's plan, if it was timed on this provider; else the graph that every provider runs whole."""
     return manifest.plan if manifest.plan_provider in ("", provider.name) else plan.fixed(WINDOW)
 
 

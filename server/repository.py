@@ -14,7 +14,7 @@ from export.artifact.manifest import Manifest, is_model_name
 from server.batcher import Batcher
 from server.engine import Engine
 from server.errors import ModelNotFound, NotReady, StartupError, shown
-from server.gate import load_engine
+from server.gate import LoadOptions, load_engine
 from server.provider import Provider
 from server.series import SeriesTable, load_series
 
@@ -74,14 +74,13 @@ class Repository:
     manifest, and bad ones carry their reason.
     """
 
-    def __init__(self, path: Path, provider: Provider, *, largest_batch: int = 64, tune: bool = False) -> None:
-        """`tune`: time the graphs of each version when it is loaded. Raises StartupError if there is no such folder."""
+    def __init__(self, path: Path, provider: Provider, options: LoadOptions | None = None) -> None:
+        """`options` say how versions are loaded. Raises StartupError if there is no such folder."""
         if not path.is_dir():
             raise StartupError(f"models is {str(path)!r}; there is no such folder")
         self.path = path
         self.provider = provider
-        self._largest_batch = largest_batch
-        self._tune = tune
+        self._options = options or LoadOptions()
         # All names are known; and all that can be served is.
         self.listed = False
         self.scanned = False
@@ -136,7 +135,7 @@ class Repository:
                 version.reason = f"version {served.number} is newer and serves"
                 version.state = State.STANDBY
                 return False
-            version.engine, worst = load_engine(artifact, self.provider, largest=self._largest_batch, tune=self._tune)
+            version.engine, worst = load_engine(artifact, self.provider, self._options)
             version.series = load_series(artifact)
             activate(version)
         except ArtifactError as error:

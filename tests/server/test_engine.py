@@ -1,19 +1,22 @@
 """An artifact's graphs in onnxruntime."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from export.artifact import plan
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact
 from export.artifact.manifest import PlanEntry
 from server.engine import Engine, Session, plan_for
-from server.gate import load_engine
+from server.gate import FEWEST_WINDOWS, LoadOptions, check_batch_invariance, load_engine
 from server.provider import CPU, choose_provider
 from server.tensors import Tensors
 from tests.server.conftest import MODELS
@@ -65,7 +68,7 @@ def test_the_step_graph_is_not_kept(artifact: Artifact) -> None:
 def test_a_graph_that_is_none_names_its_file(models: Path) -> None:
     manifest = Artifact(models / "demo" / "1").manifest
     with pytest.raises(ArtifactError, match=r"^window\.onnx: onnxruntime cannot load it: "):
-        Engine(manifest, {"window": b"not a graph"}, choose_provider("cpu"))
+        Engine(manifest, {"window": b"not a graph"}, choose_provider("cpu"), plan.fixed("window"))
 
 
 def test_a_session_names_its_outputs(models: Path, demo: Oracle, generator: np.random.Generator) -> None:
@@ -79,9 +82,9 @@ def test_a_session_names_its_outputs(models: Path, demo: Oracle, generator: np.r
 def test_the_plan_chooses_by_the_number_of_windows(artifact: Artifact) -> None:
     cpu = choose_provider("cpu")
     names = artifact.manifest.window_graphs()
-    engine = Engine(
-        artifact.manifest, {name: artifact.read(artifact.manifest.graphs[name].file) for name in names}, cpu
-    )
+    entries = [PlanEntry(max_batch=8, graph=names[-1]), PlanEntry(max_batch=None, graph=names[0])]
+    graphs = {name: artifact.read(artifact.manifest.graphs[name].file) for name in names}
+    engine = Engine(artifact.manifest, graphs, cpu, entries)
     runs: list[str] = []
 
     def noted(name: str) -> Callable[[Tensors], Tensors]:
@@ -93,7 +96,6 @@ def test_the_plan_chooses_by_the_number_of_windows(artifact: Artifact) -> None:
 
     for name, session in engine.sessions.items():
         session.run = noted(name)  # type: ignore[method-assign,assignment]
-    engine.plan = [PlanEntry(max_batch=8, graph=names[-1]), PlanEntry(max_batch=None, graph=names[0])]
     engine.warm(16)
     assert runs == [names[-1]] * 4 + [names[0]]
 
@@ -117,7 +119,67 @@ def test_tuned_at_load_every_graph_is_right_and_the_fastest_are_kept(
         inputs["series"] = oracle.numbers(call.series)
     for name in artifact.manifest.window_graphs():
         monkeypatch.setattr(plan, "fastest", Mock(return_value=plan.fixed(name)))
-        engine, worst = load_engine(artifact, choose_provider("cpu"), tune=True, largest=8)
+        engine, worst = load_engine(artifact, choose_provider("cpu"), LoadOptions(tune=True, largest_batch=8))
         assert worst.within
         assert set(engine.sessions) == {name}
         oracle.assert_right(engine.run(inputs)["next"], oracle.expect(call))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_batch_invariant_answers_have_the_same_bytes_beside_any_others(
+    models: Path, oracles: dict[str, Oracle], data: st.DataObject
+) -> None:
+    """Each of a batch's windows in another place of another batch, with other neighbours."""
+    name = data.draw(st.sampled_from(MODELS))
+    engine, oracle = _invariant(models, name), oracles[name]
+    engine.plan = plan.fixed(data.draw(st.sampled_from(sorted(engine.sessions))))
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    inputs = _inputs(oracle, generator, data.draw(st.integers(1, 70)))
+    answers = engine.run(inputs)
+    count = len(inputs["window"])
+    others = _inputs(oracle, generator, data.draw(st.integers(0, 40)) + count)
+    places = np.array(data.draw(st.permutations(range(len(others["window"])))))[:count]
+    for tensor, array in inputs.items():
+        others[tensor][places] = array
+    again = engine.run(others)
+    for tensor, answer in answers.items():
+        assert again[tensor][places].tobytes() == answer.tobytes()
+
+
+@functools.cache
+def _invariant(models: Path, name: str) -> Engine:
+    """With every graph that a plan can choose."""
+    artifact = Artifact(models / name / "1")
+    graphs = {each: artifact.read(artifact.manifest.graphs[each].file) for each in artifact.manifest.window_graphs()}
+    entries = plan.fixed("window")
+    return Engine(artifact.manifest, graphs, choose_provider("cpu"), entries, fewest_windows=FEWEST_WINDOWS)
+
+
+def _inputs(oracle: Oracle, generator: np.random.Generator, count: int) -> Tensors:
+    call = oracle.random_call(generator, count, oracle.direct_horizon)
+    numbers = {} if call.series is None else {"series": oracle.numbers(call.series)}
+    return {"window": call.windows, **call.context, **numbers}
+
+
+def test_a_lone_window_runs_beside_a_copy_of_itself(models: Path, demo: Oracle, generator: np.random.Generator) -> None:
+    engine, _ = load_engine(Artifact(models / "demo" / "1"), choose_provider("cpu"), LoadOptions(batch_invariant=True))
+    windows = demo.random_windows(generator, 1)
+    (session,) = engine.sessions.values()
+    with patch.object(session, "run", wraps=session.run) as run:
+        answer = engine.run({"window": windows})["next"]
+    np.testing.assert_array_equal(run.call_args.args[0]["window"], np.concatenate((windows, windows)))
+    demo.assert_right(answer, demo.predict(windows))
+
+
+def test_what_depends_on_its_batch_is_refused(models: Path, demo: Oracle, generator: np.random.Generator) -> None:
+    engine, _ = load_engine(Artifact(models / "demo" / "1"), choose_provider("cpu"))
+    (session,) = engine.sessions.values()
+    right = session.run
+
+    def run(inputs: Tensors) -> Tensors:
+        return {"next": right(inputs)["next"] + np.float32(len(inputs["window"]) > 6)}
+
+    message = r"^window\.onnx: output 'next' is not batch-invariant on CPU.*a batch of 1 "
+    with patch.object(session, "run", run), pytest.raises(ArtifactError, match=message):
+        check_batch_invariance(engine, {"window": demo.random_windows(generator, 8)})

@@ -5,7 +5,6 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -56,9 +55,9 @@ async def test_while_loading(
     load_engine = gate.load_engine
     doors = {name: threading.Event() for name in MODELS}
 
-    def held_load(artifact: Artifact, provider: Provider, **options: Any) -> tuple[Engine, Deviation]:
+    def held_load(artifact: Artifact, provider: Provider, options: gate.LoadOptions) -> tuple[Engine, Deviation]:
         assert doors[artifact.manifest.name].wait(LIMIT_SECONDS)
-        return load_engine(artifact, provider, **options)
+        return load_engine(artifact, provider, options)
 
     monkeypatch.setattr(repository, "load_engine", held_load)
     async with started(models) as running:
@@ -162,10 +161,10 @@ async def test_stop_before_anything_is_loaded(models: Path, monkeypatch: pytest.
     load_engine = gate.load_engine
     go = threading.Event()
 
-    def held_load(artifact: Artifact, provider: Provider, **options: Any) -> tuple[Engine, Deviation]:
+    def held_load(artifact: Artifact, provider: Provider, options: gate.LoadOptions) -> tuple[Engine, Deviation]:
         loaded.append(artifact.manifest.name)
         assert go.wait(LIMIT_SECONDS)
-        return load_engine(artifact, provider, **options)
+        return load_engine(artifact, provider, options)
 
     monkeypatch.setattr(repository, "load_engine", held_load)
     async with started(models) as running:
