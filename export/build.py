@@ -37,7 +37,7 @@ from export.artifact.manifest import (
 )
 from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
-from export.lowering.chunked import LONGEST_UNROLLED, chunked
+from export.lowering.chunked import LONGEST_UNROLLED, SHORTEST_CHUNKED, chunked
 from export.lowering.fused import fusable, fused, primable, primed
 from export.lowering.source import Source, source_of
 from export.lowering.step import step
@@ -64,8 +64,10 @@ class Published:
 
 def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
     """Every graph of the artifact by name. The first is what runs where nothing was timed."""
-    is_long = source.config.window > LONGEST_UNROLLED
-    graphs = {WINDOW: chunked(source) if is_long else unrolled(source)}
+    window = source.config.window
+    graphs = {WINDOW: chunked(source) if window > LONGEST_UNROLLED else unrolled(source)}
+    if SHORTEST_CHUNKED <= window <= LONGEST_UNROLLED:
+        graphs["chunked"] = chunked(source)
     if fusable(source):
         graphs["fused"] = fused(source)
     if primable(source):

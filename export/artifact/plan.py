@@ -13,7 +13,9 @@ from export.artifact.manifest import PlanEntry
 LARGEST_BUCKET = 1024
 # Another graph must be so much faster than the one before it in the plan: noise shall not cut a plan into pieces.
 WORTH = 0.97
-ROUNDS = 7
+ROUNDS = 15
+# Of runs that take long by themselves.
+FEW_ROUNDS = 5
 # A measurement repeats its run until it takes about so long, as a clock is read no finer.
 SHORTEST_SECONDS = 1e-3
 # Batches above one whose runs take so long are not timed: what wins there wins beyond.
@@ -42,28 +44,34 @@ def fastest(run: Run, graphs: Sequence[str], *, clock: Clock, largest: int = LAR
     winners: list[tuple[int, str]] = []
     preferred = graphs[0]
     for batch in buckets(largest):
-        seconds = _medians(run, graphs, batch, clock)
-        best = min(graphs, key=seconds.__getitem__)
-        if seconds[best] < WORTH * seconds[preferred]:
+        seconds = _rounds(run, graphs, batch, clock)
+        best = min(graphs, key=lambda graph: statistics.median(seconds[graph]))
+        if _ratio(seconds[best], seconds[preferred]) < WORTH:
             preferred = best
         winners.append((batch, preferred))
-        if min(seconds.values()) > LONGEST_SECONDS:
+        if min(seconds[best]) > LONGEST_SECONDS:
             break
     return _merged(winners)
 
 
-def _medians(run: Run, graphs: Sequence[str], batch: int, clock: Clock) -> dict[str, float]:
-    """Seconds for a run of each graph; the graphs take turns, so that what slows the machine slows them all."""
+def _rounds(run: Run, graphs: Sequence[str], batch: int, clock: Clock) -> dict[str, list[float]]:
+    """Seconds for a run of each graph, by rounds: the graphs take turns, and what slows the machine slows them all."""
     repeats = {}
     for graph in graphs:
         run(graph, batch)
         once = _seconds(run, graph, batch, 1, clock)
         repeats[graph] = max(1, round(SHORTEST_SECONDS / once)) if once > 0 else 1
+    rounds = ROUNDS if once < SHORTEST_SECONDS * 10 else FEW_ROUNDS
     taken: dict[str, list[float]] = {graph: [] for graph in graphs}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for graph in graphs:
             taken[graph].append(_seconds(run, graph, batch, repeats[graph], clock))
-    return {graph: statistics.median(found) for graph, found in taken.items()}
+    return taken
+
+
+def _ratio(some: Sequence[float], others: Sequence[float]) -> float:
+    """The median over rounds, 1 where nothing took time."""
+    return statistics.median(one / other if other > 0 else 1.0 for one, other in zip(some, others, strict=True))
 
 
 def _seconds(run: Run, graph: str, batch: int, repeats: int, clock: Clock) -> float:

@@ -18,9 +18,13 @@ from export.lowering.source import Source
 from export.lowering.unrolled import FILE, steps, together, values
 from export.lowering.window import Recurred, window_graph
 
-CHUNK = 64
-# Longer windows are chunked.
+CHUNK = 32
+# From here on chunks may be faster than all steps written out, as a chunk's nodes and values stay in the caches.
+SHORTEST_CHUNKED = 64
+# Longer windows have no other graph without recurrent nodes.
 LONGEST_UNROLLED = 256
+
+CHUNKED_FILE = "graphs/chunked.onnx"
 
 # The top output after the last step, which residual layers add up.
 TOP = "top"
@@ -28,7 +32,8 @@ TOP = "top"
 
 def chunked(source: Source) -> tuple[Graph, onnx.ModelProto]:
     """The window graph with one chunk of the recurrence written out."""
-    return window_graph(source, _chunks, lowering="chunked", file=FILE)
+    is_long = source.config.window > LONGEST_UNROLLED
+    return window_graph(source, _chunks, lowering="chunked", file=FILE if is_long else CHUNKED_FILE)
 
 
 def _chunks(g: GraphBuilder, source: Source, x: str) -> Recurred:

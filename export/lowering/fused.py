@@ -10,7 +10,7 @@ has one bias where ONNX adds two, so the second is zero. Nodes do not grow with 
 GRU with reset after alone.
 
 Primed: the node multiplies by the zero state too, so the first step is written out without, as `unrolled` does, and
-the node goes on from the state that it leaves. That pays where a product costs more than a few nodes, in short windows.
+the node goes on from the state that it leaves. A step less is a share of 1 / T less: worth it in short windows alone.
 """
 
 from collections.abc import Mapping
@@ -30,6 +30,9 @@ from export.lowering.window import Recurred, window_graph
 from training.cells import Cell, GRUCell, GRUResetAfterCell, LSTMCell, RNNCell
 
 FILE, PRIMED_FILE = "graphs/fused.onnx", "graphs/primed.onnx"
+
+# In longer windows what the first step saves drowns in what its nodes cost.
+LONGEST_PRIMED = 16
 
 Array = NDArray[np.float32]
 
@@ -74,8 +77,8 @@ def primed(source: Source) -> tuple[Graph, onnx.ModelProto]:
 
 
 def primable(source: Source) -> bool:
-    """Whether a step is left to be fused behind the first."""
-    return fusable(source) and source.config.window > 1
+    """Whether steps are left to be fused behind the first, and few enough of them for one to matter."""
+    return fusable(source) and 1 < source.config.window <= LONGEST_PRIMED
 
 
 def _layers(g: GraphBuilder, source: Source, x: str) -> Recurred:

@@ -9,7 +9,7 @@ import pytest
 
 from export import gate
 from export.build import describe, lower
-from export.lowering.chunked import CHUNK, LONGEST_UNROLLED, chunked
+from export.lowering.chunked import CHUNK, LONGEST_UNROLLED, SHORTEST_CHUNKED, chunked
 from export.lowering.source import source_of
 from tests.export.models import KINDS, TRANSFORMS, config, make_inputs, make_model
 from training.model import ModelConfig
@@ -63,9 +63,17 @@ def test_nodes_and_bytes_do_not_grow_with_the_window() -> None:
 
 
 def test_windows_are_chunked_where_unrolling_them_would_take_long_to_load() -> None:
-    for window, lowering in ((LONGEST_UNROLLED, "unrolled"), (LONGEST_UNROLLED + 1, "chunked")):
-        graph, _ = lower(source_of(make_model(config("rnn", window=window))))["window"]
-        assert (graph.lowering, graph.file) == (lowering, "window.onnx")
+    for window, expected in (
+        (SHORTEST_CHUNKED - 1, {"window": "unrolled"}),
+        (SHORTEST_CHUNKED, {"window": "unrolled", "chunked": "chunked"}),
+        (LONGEST_UNROLLED, {"window": "unrolled", "chunked": "chunked"}),
+        (LONGEST_UNROLLED + 1, {"window": "chunked"}),
+    ):
+        lowered = lower(source_of(make_model(config("rnn", window=window))))
+        graphs = {name: graph for name, (graph, _) in lowered.items() if name not in {"fused", "step"}}
+        assert {name: graph.lowering for name, graph in graphs.items()} == expected
+        assert graphs["window"].file == "window.onnx"
+        assert len({graph.file for graph in graphs.values()}) == len(graphs)
 
 
 def test_weights_are_stored_once() -> None:

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from export.build import lower
 from export.evaluate import Reference
 from export.gate import Session
+from export.lowering.fused import LONGEST_PRIMED
 from export.lowering.source import source_of
 from tests.export.models import KINDS, TRANSFORMS, config, make_model
 from training.model import ModelConfig
@@ -92,15 +93,16 @@ def test_only_what_can_be_stepped_has_a_step_graph() -> None:
 @pytest.mark.parametrize("graph", ["fused", "primed"])
 def test_fused_graphs_have_a_node_for_each_layer_however_long_the_window(graph: str, cell: str, op_type: str) -> None:
     counts = set()
-    for window in (2, 48):
+    for window in (2, LONGEST_PRIMED):
         nodes = _graphs(config(cell, num_layers=2, window=window))[graph].graph.node
         assert [node.op_type for node in nodes if node.op_type in {"RNN", "LSTM", "GRU"}] == [op_type] * 2
         counts.add(len(nodes))
     assert len(counts) == 1
 
 
-def test_a_window_of_one_value_has_nothing_to_fuse_behind_the_first_step() -> None:
-    assert set(_graphs(config(window=1))) == {"window", "fused", "step"}
+def test_windows_without_much_of_a_first_step_are_not_primed() -> None:
+    for window in (1, LONGEST_PRIMED + 1):
+        assert set(_graphs(config(window=window))) == {"window", "fused", "step"}
 
 
 def test_deep_steps_have_no_fused_graph() -> None:
