@@ -6,7 +6,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 STUB_PROTOS := nextvalue/v1/nextvalue.proto server/pb/open_inference.proto
 
-.PHONY: demo test check bench venv stubs format clean
+.PHONY: demo test check bench gpu-check venv stubs format clean
 
 venv: $(VENV)/.installed
 
@@ -39,7 +39,12 @@ stubs: venv
 bench: venv
 	$(PY) -m benchmarks.startup
 	$(PY) -m benchmarks.training_step
-	@echo 'longer ones: python -m benchmarks.data_memory; python -m benchmarks.accuracy FILE.csv…; python -m training memory'
+	@echo 'longer ones: python -m benchmarks.graphs; python -m benchmarks.data_memory; python -m benchmarks.accuracy FILE.csv…; python -m training memory'
+
+# On a machine with a GPU: what is skipped everywhere else, and its figures.
+gpu-check: venv
+	$(PY) -m pytest -m gpu
+	$(PY) -m benchmarks.graphs.gpu
 
 format: venv
 	$(VENV)/bin/ruff check --fix .

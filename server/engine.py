@@ -64,21 +64,20 @@ class Engine:
     def __init__(
         self,
         manifest: Manifest,
-        graphs: Mapping[str, bytes],
+        sessions: Mapping[str, Session],
         provider: Provider,
         entries: list[PlanEntry],
         *,
         fewest_windows: int = 1,
     ) -> None:
-        """`graphs` holds the bytes of the graphs that the plan `entries` choose among, and of those to be timed.
+        """`sessions` hold the graphs that the plan `entries` choose among, and those to be timed.
 
-        A run of less than `fewest_windows` is filled up with copies of its last window. Raises ArtifactError naming the
-        file at fault.
+        A run of less than `fewest_windows` is filled up with copies of its last window.
         """
         self.manifest = manifest
         self.provider = provider
         self._fewest_windows = fewest_windows
-        self.sessions = {name: load_session(manifest, name, data, provider) for name, data in graphs.items()}
+        self.sessions = dict(sessions)
         self.plan = entries
 
     @property

@@ -1,5 +1,6 @@
 """The load gate: a version is served only if, on the provider in use, it gives what its reference gave."""
 
+import logging
 from dataclasses import dataclass
 
 from export.artifact import golden, plan
@@ -7,9 +8,12 @@ from export.artifact.errors import ArtifactError
 from export.artifact.folder import GOLDEN, Artifact
 from export.artifact.golden import Inputs
 from export.artifact.limits import Deviation
-from server.engine import Engine, load_session, plan_for
+from export.artifact.manifest import STEP
+from server.engine import Engine, Session, load_session, plan_for
 from server.provider import Provider
 from server.tensors import WINDOW, Tensors
+
+logger = logging.getLogger("nextvalue.gate")
 
 # A product with one row has kernels of its own, which add up in another order.
 FEWEST_WINDOWS = 2
@@ -40,27 +44,59 @@ def load_engine(artifact: Artifact, provider: Provider, options: LoadOptions | N
     if options.batch_invariant:
         # The one for small batches: calls with few windows are those that wait for the engine most.
         entries = plan.fixed(entries[0].graph)
-    names = manifest.window_graphs() if options.tune else [entry.graph for entry in entries]
-    graphs = {name: artifact.read(manifest.graphs[name].file) for name in dict.fromkeys(names)}
-    engine = Engine(
-        manifest, graphs, provider, entries, fewest_windows=FEWEST_WINDOWS if options.batch_invariant else 1
-    )
-    sessions = dict(engine.sessions)
-    if "step" in manifest.graphs:
-        sessions["step"] = load_session(manifest, "step", artifact.read(manifest.graphs["step"].file), provider)
+    sessions = {entry.graph: _loaded(artifact, entry.graph, provider) for entry in entries}
+    if options.tune:
+        sessions |= _candidates(artifact, provider)
+    replayed = dict(sessions)
+    if STEP in manifest.graphs:
+        replayed[STEP] = _loaded(artifact, STEP, provider)
 
     def run(graph: str, inputs: Inputs) -> Tensors:
-        return sessions[graph].run(inputs)
+        return replayed[graph].run(inputs)
 
     cases = golden.decode(artifact.read(GOLDEN), manifest)
-    worst = golden.replay(manifest, {name: case for name, case in cases.items() if name in sessions}, run)
+    worst = golden.replay(manifest, {name: case for name, case in cases.items() if name in replayed}, run)
+    engine = Engine(
+        manifest, sessions, provider, entries, fewest_windows=FEWEST_WINDOWS if options.batch_invariant else 1
+    )
     if options.tune:
         engine.tune(options.largest_batch)
     if options.batch_invariant:
         engine.plan = plan.fixed(engine.plan[0].graph)
         check_batch_invariance(engine, cases[WINDOW].inputs)
+    for name, session in engine.sessions.items():
+        elsewhere = _elsewhere(session, provider)
+        if elsewhere:
+            logger.warning("%s: not all of it runs on %s: %s", manifest.graphs[name].file, provider.name, elsewhere)
     engine.warm(options.largest_batch)
     return engine, worst
+
+
+def _loaded(artifact: Artifact, name: str, provider: Provider) -> Session:
+    return load_session(artifact.manifest, name, artifact.read(artifact.manifest.graphs[name].file), provider)
+
+
+def _candidates(artifact: Artifact, provider: Provider) -> dict[str, Session]:
+    """Every window graph that runs on the provider whole."""
+    found = {}
+    for name in artifact.manifest.window_graphs():
+        try:
+            session = _loaded(artifact, name, provider)
+        except ArtifactError as error:
+            logger.info("not timed: %s", error)
+            continue
+        elsewhere = _elsewhere(session, provider)
+        if elsewhere:
+            logger.info("not timed: %s: %s", artifact.manifest.graphs[name].file, elsewhere)
+        else:
+            found[name] = session
+    return found
+
+
+def _elsewhere(session: Session, provider: Provider) -> str:
+    """How many nodes run on other providers; empty where none do."""
+    counts = session.nodes_by_provider()
+    return ", ".join(f"{count} nodes on {name}" for name, count in sorted(counts.items()) if name != provider.name)
 
 
 def check_batch_invariance(engine: Engine, inputs: Inputs) -> None:

@@ -1,6 +1,7 @@
 """An artifact's graphs in onnxruntime."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock, patch
@@ -15,7 +16,7 @@ from export.artifact import plan
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact
 from export.artifact.manifest import PlanEntry
-from server.engine import Engine, Session, plan_for
+from server.engine import Engine, Session, load_session, plan_for
 from server.gate import FEWEST_WINDOWS, LoadOptions, check_batch_invariance, load_engine
 from server.provider import CPU, choose_provider
 from server.tensors import Tensors
@@ -68,7 +69,7 @@ def test_the_step_graph_is_not_kept(artifact: Artifact) -> None:
 def test_a_graph_that_is_none_names_its_file(models: Path) -> None:
     manifest = Artifact(models / "demo" / "1").manifest
     with pytest.raises(ArtifactError, match=r"^window\.onnx: onnxruntime cannot load it: "):
-        Engine(manifest, {"window": b"not a graph"}, choose_provider("cpu"), plan.fixed("window"))
+        load_session(manifest, "window", b"not a graph", choose_provider("cpu"))
 
 
 def test_a_session_names_its_outputs(models: Path, demo: Oracle, generator: np.random.Generator) -> None:
@@ -79,12 +80,19 @@ def test_a_session_names_its_outputs(models: Path, demo: Oracle, generator: np.r
     demo.assert_right(outputs["next"], demo.next(windows))
 
 
+def _sessions(artifact: Artifact) -> dict[str, Session]:
+    manifest, cpu = artifact.manifest, choose_provider("cpu")
+    return {
+        name: load_session(manifest, name, artifact.read(manifest.graphs[name].file), cpu)
+        for name in manifest.window_graphs()
+    }
+
+
 def test_the_plan_chooses_by_the_number_of_windows(artifact: Artifact) -> None:
     cpu = choose_provider("cpu")
     names = artifact.manifest.window_graphs()
     entries = [PlanEntry(max_batch=8, graph=names[-1]), PlanEntry(max_batch=None, graph=names[0])]
-    graphs = {name: artifact.read(artifact.manifest.graphs[name].file) for name in names}
-    engine = Engine(artifact.manifest, graphs, cpu, entries)
+    engine = Engine(artifact.manifest, _sessions(artifact), cpu, entries)
     runs: list[str] = []
 
     def noted(name: str) -> Callable[[Tensors], Tensors]:
@@ -151,9 +159,8 @@ def test_batch_invariant_answers_have_the_same_bytes_beside_any_others(
 def _invariant(models: Path, name: str) -> Engine:
     """With every graph that a plan can choose."""
     artifact = Artifact(models / name / "1")
-    graphs = {each: artifact.read(artifact.manifest.graphs[each].file) for each in artifact.manifest.window_graphs()}
-    entries = plan.fixed("window")
-    return Engine(artifact.manifest, graphs, choose_provider("cpu"), entries, fewest_windows=FEWEST_WINDOWS)
+    entries, cpu = plan.fixed("window"), choose_provider("cpu")
+    return Engine(artifact.manifest, _sessions(artifact), cpu, entries, fewest_windows=FEWEST_WINDOWS)
 
 
 def _inputs(oracle: Oracle, generator: np.random.Generator, count: int) -> Tensors:
@@ -183,3 +190,25 @@ def test_what_depends_on_its_batch_is_refused(models: Path, demo: Oracle, genera
     message = r"^window\.onnx: output 'next' is not batch-invariant on CPU.*a batch of 1 "
     with patch.object(session, "run", run), pytest.raises(ArtifactError, match=message):
         check_batch_invariance(engine, {"window": demo.random_windows(generator, 8)})
+
+
+def test_nodes_that_run_elsewhere_are_named_and_their_graph_is_not_timed(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As onnxruntime does on a GPU with the GRU of the article: it falls back to the CPU without a word."""
+    artifact, cpu = Artifact(models / "demo" / "1"), choose_provider("cpu")
+    right = Session.nodes_by_provider
+
+    def split(session: Session) -> Counter[str]:
+        counts = right(session)
+        is_fused = counts[CPU] < 20
+        return Counter({"Elsewhere": 2, CPU: counts[CPU] - 2}) if is_fused else counts
+
+    monkeypatch.setattr(Session, "nodes_by_provider", split)
+    with caplog.at_level("INFO", "nextvalue.gate"):
+        engine, _ = load_engine(artifact, cpu, LoadOptions(tune=True, largest_batch=2))
+    assert "not timed: graphs/fused.onnx: 2 nodes on Elsewhere" in caplog.text
+    assert "fused" not in engine.sessions
+    monkeypatch.setattr("server.gate.plan_for", Mock(return_value=plan.fixed("fused")))
+    load_engine(artifact, cpu)
+    assert "graphs/fused.onnx: not all of it runs on CPUExecutionProvider: 2 nodes on Elsewhere" in caplog.text

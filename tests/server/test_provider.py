@@ -13,7 +13,7 @@ from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact
 from server.engine import load_session
 from server.errors import StartupError
-from server.gate import load_engine
+from server.gate import LoadOptions, load_engine
 from server.provider import CPU, CUDA, PROBE, Choice, Provider, _why_no_device, choose_provider
 
 needs_cuda = pytest.mark.skipif(_why_no_device() is not None, reason=f"no CUDA here: {_why_no_device()}")
@@ -156,5 +156,25 @@ def test_every_node_runs_on_cuda_and_golden_matches(models: Path, name: str, cho
     provider = choose_provider(choice)
     engine, worst = load_engine(Artifact(models / name / "1"), provider)
     assert re.fullmatch(CUDA, provider.name)
+    assert set(engine.nodes_by_provider()) == {CUDA}
+    assert worst.within
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_node_that_cuda_does_not_know_is_caught_at_load(models: Path) -> None:
+    """The article's GRU as ONNX's own node runs on the CPU alone; `covariates` is one."""
+    artifact = Artifact(models / "covariates" / "1")
+    with pytest.raises(ArtifactError, match=r"^graphs/fused\.onnx: onnxruntime cannot load it: .*no node on the CPU"):
+        load_session(artifact.manifest, "fused", artifact.read("graphs/fused.onnx"), choose_provider("cuda"))
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("choice", ["auto", "cuda"])
+def test_tuned_on_cuda_only_graphs_that_run_there_are_timed(models: Path, choice: Choice) -> None:
+    options = LoadOptions(tune=True, largest_batch=64)
+    engine, worst = load_engine(Artifact(models / "covariates" / "1"), choose_provider(choice), options)
+    assert set(engine.sessions) == {"window"}
     assert set(engine.nodes_by_provider()) == {CUDA}
     assert worst.within
