@@ -55,6 +55,7 @@ class Served:
         self._binding.bind_ortvalue_output("next", self._output)
 
     def __call__(self) -> None:
+        """One run."""
         self._session.run_with_iobinding(self._binding)
 
     def value(self) -> Array:
@@ -73,6 +74,7 @@ class Module:
 
     @torch.inference_mode()
     def __call__(self) -> None:
+        """One run."""
         self._last = self._module(self._windows)
 
     def value(self) -> Array:
@@ -170,7 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = [
         "# Window graphs on a GPU",
         "",
-        f"{device}; {describe_machine('onnxruntime', 'torch', 'numpy')}. Windows a second, medians of {options.rounds} rounds.",
+        f"{device}; {describe_machine('onnxruntime', 'torch', 'numpy')}.",
+        "",
+        f"Windows a second, medians of {options.rounds} rounds.",
         "",
         "| cell, H, T, B | ours | lowering | cuDNN | eager | time, ours / best of torch | not whole on it |",
         "|---|---|---|---|---|---|---|",

@@ -19,7 +19,7 @@ FEW_ROUNDS = 5
 # A measurement repeats its run until it takes about so long, as a clock is read no finer.
 SHORTEST_SECONDS = 1e-3
 # Batches above one whose runs take so long are not timed: what wins there wins beyond.
-LONGEST_SECONDS = 0.2
+LONGEST_SECONDS = 0.05
 
 # Runs a named graph on so many windows.
 Run = Callable[[str, int], None]

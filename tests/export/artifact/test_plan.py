@@ -59,7 +59,7 @@ def test_one_graph_is_not_timed() -> None:
 
 
 def test_batches_beyond_a_slow_one_are_not_run() -> None:
-    bench = Bench(linear(window=(0.0, 0.1), fused=(0.0, 0.04)))
+    bench = Bench(linear(window=(0.0, 0.02), fused=(0.0, 0.01)))
     assert bench.fastest("window", "fused", largest=1024) == [(None, "fused")]
     assert max(batch for _, batch in bench.runs) == 8
 
