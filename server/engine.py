@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from export.artifact import plan
 from export.artifact.errors import ArtifactError
 from export.artifact.manifest import Manifest, PlanEntry
-from server.provider import CUDA, Provider
+from server.provider import CPU, CUDA, Provider
 from server.tensors import WINDOW, Tensors
 
 
@@ -33,6 +33,11 @@ def session_options(provider: Provider) -> ort.SessionOptions:
     return options
 
 
+# Up to so many rows a run's buffers are kept: what that saves is lost in a larger run, and a buffer for each of
+# hundreds of batch sizes would be much memory.
+MOST_BOUND = 16
+
+
 class Session:
     """One graph on one provider."""
 
@@ -44,11 +49,19 @@ class Session:
             # onnxruntime warns and goes on with the CPU.
             raise RuntimeError(f"onnxruntime did not take {provider.name}; it has {self._session.get_providers()}")
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._most_bound = MOST_BOUND if provider.name == CPU else 0
+        self._bound: dict[int, _Bound] = {}
 
     def run(self, inputs: Tensors) -> Tensors:
-        """Outputs by name."""
-        arrays = self._session.run(self._outputs, inputs)
-        return {name: arrays[k] for k, name in enumerate(self._outputs)}
+        """Outputs by name. One thread at a time: small batches share their buffers."""
+        num_rows = len(next(iter(inputs.values())))
+        if num_rows > self._most_bound:
+            arrays = self._session.run(self._outputs, inputs)
+            return {name: arrays[k] for k, name in enumerate(self._outputs)}
+        bound = self._bound.get(num_rows)
+        if bound is None:
+            bound = self._bound[num_rows] = _Bound(self._session, num_rows)
+        return bound.run(inputs)
 
     def nodes_by_provider(self) -> Counter[str]:
         """How many of the graph's nodes each provider runs, as the session itself assigned them."""
@@ -56,6 +69,35 @@ class Session:
         for part in self._session.get_provider_graph_assignment_info():
             counts[part.ep_name] += len(part.get_nodes())
         return counts
+
+
+class _Bound:
+    """Inputs and outputs of one batch size in memory of their own, which onnxruntime is told of once."""
+
+    def __init__(self, session: ort.InferenceSession, num_rows: int) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._inputs = {each.name: _empty(each, num_rows) for each in session.get_inputs()}
+        self._outputs = {each.name: _empty(each, num_rows) for each in session.get_outputs()}
+        for bind, arrays in ((self._binding.bind_input, self._inputs), (self._binding.bind_output, self._outputs)):
+            for name, array in arrays.items():
+                bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def run(self, inputs: Tensors) -> Tensors:
+        """Outputs by name, copied out of the shared memory."""
+        for name, array in self._inputs.items():
+            given = inputs[name]
+            if given.shape != array.shape:  # which copyto would stretch
+                raise ValueError(f"{name} is {list(given.shape)}; it must be {list(array.shape)}")
+            np.copyto(array, given, casting="no")
+        self._session.run_with_iobinding(self._binding)
+        return {name: array.copy() for name, array in self._outputs.items()}
+
+
+def _empty(tensor: ort.NodeArg, num_rows: int) -> NDArray[Any]:
+    """Memory for a tensor whose one open dimension is the batch's."""
+    shape = [num_rows if isinstance(size, str) else size for size in tensor.shape]
+    return np.empty(shape, {"tensor(float)": np.float32, "tensor(int64)": np.int64}[tensor.type])
 
 
 class Engine:

@@ -1,14 +1,15 @@
 """A window graph as it is served beside ONNX's node, torch.onnx, torch.nn and OpenVINO; one thread of one core.
 
     python -m benchmarks.graphs [--kinds lstm,gru,gru-reset-after] [--hidden 50,128,256] [--windows 5,32,96]
-                                [--batches 1,8,64,512] [--rounds 9] [--core 0] [--venvs FOLDER] [--no-openvino]
-                                [--out FILE]
+                                [--batches 1,8,64,512] [--loads 3] [--rounds 5] [--core 0] [--venvs FOLDER]
+                                [--no-openvino] [--out FILE]
 
 At each point all sides are first held against ours, then take turns: in every round each runs for about the same time,
-in an order that moves on. A figure is the median of its rounds; a ratio is the median over rounds of ours to the peer
-of the same round, the peer being the one with the smallest median. `floor` is what the products alone would take at
-the rate that this core multiplies large matrices with. Writes a table after every shape, so that an interrupted run
-leaves what it has.
+in an order that moves on. All are loaded anew a few times, as where memory comes to lie is good for some per cent. A
+figure is the median of all rounds; a ratio is the median over rounds of ours to the peer of the same round, the peer
+being the one with the smallest median. `floor` is what the products alone would take at the best rate that this core
+was seen to multiply large matrices with. Writes a table after every shape, so that an interrupted run leaves what it
+has.
 """
 
 import argparse
@@ -59,7 +60,7 @@ class Point:
     batch: int
     graph: str
     seconds: Mapping[str, Sequence[float]]
-    floor: float
+    operations: int
 
     @property
     def best_peer(self) -> str:
@@ -88,7 +89,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--hidden", type=numbers, default=[50, 128, 256], help="hidden sizes")
     parser.add_argument("--windows", type=numbers, default=[5, 32, 96], help="values in a window")
     parser.add_argument("--batches", type=numbers, default=[1, 8, 64, 512], help="windows in a run")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of every side")
+    parser.add_argument("--loads", type=int, default=3, help="how often every side is loaded")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every side after each load")
     parser.add_argument("--core", type=int, help="pin everything to this core")
     parser.add_argument("--venvs", type=Path, default=HERE / ".venvs", help="where OpenVINO is installed")
     parser.add_argument("--no-openvino", action="store_true", help="leave it out")
@@ -110,30 +112,33 @@ def install_openvino(folder: Path) -> Path:
 
 
 def measure(
-    model: RecurrentModel, batches: Sequence[int], rounds: int, rate: float, peer: OpenVino | None
+    model: RecurrentModel, batches: Sequence[int], loads: int, rounds: int, peer: OpenVino | None
 ) -> list[Point]:
     """All batches of one shape."""
     source = source_of(model)
     graphs = {name: proto.SerializeToString() for name, (_, proto) in lower(source).items() if name != "step"}
     node = fused(source, fold=False)[1].SerializeToString()
-    sessions = {name: _session(data) for name, data in graphs.items()}
     module = torch_module(model)
     config = model.config
     windows = np.random.default_rng(0).standard_normal((max(batches), config.window, 1)).astype(np.float32)
-    bound = {(name, batch): Bound(sessions[name], windows[:batch]) for name in graphs for batch in batches}
     found = []
     for batch in batches:
-        graph = _fastest([(name, bound[name, batch]) for name in graphs])
-        sides: dict[str, Side] = {OURS: bound[graph, batch]}
+        part = windows[:batch]
+        graph = _fastest({name: Bound(_session(data), part) for name, data in graphs.items()})
         peers = {"ORT node": node, "torch.onnx": torch_onnx(model, batch)}
-        sides |= {name: Bound(_session(data), windows[:batch]) for name, data in peers.items()}
-        if module is not None:
-            sides["torch.nn"] = Module(module, windows[:batch])
-        if peer is not None:
-            sides |= {f"OpenVINO, {name}": peer.load(data, windows[:batch]) for name, data in peers.items()}
-        _check_equal(sides)
+        seconds: dict[str, list[float]] = {}
+        for _ in range(loads):
+            sides: dict[str, Side] = {OURS: Bound(_session(graphs[graph]), part)}
+            sides |= {name: Bound(_session(data), part) for name, data in peers.items()}
+            if module is not None:
+                sides["torch.nn"] = Module(module, part)
+            if peer is not None:
+                peer.clear()
+                sides |= {f"OpenVINO, {name}": peer.load(data, part) for name, data in peers.items()}
+            _check_equal(sides)
+            for name, taken in race(sides, rounds).items():
+                seconds.setdefault(name, []).extend(taken)
         gates, hidden = GATES[config.cell], config.hidden_size
-        operations = 2 * batch * config.window * gates * hidden * (hidden + 1)
         found.append(
             Point(
                 kind=config.cell,
@@ -141,12 +146,10 @@ def measure(
                 window=config.window,
                 batch=batch,
                 graph=graph,
-                seconds=race(sides, rounds),
-                floor=operations / rate,
+                seconds=seconds,
+                operations=2 * batch * config.window * gates * hidden * (hidden + 1),
             )
         )
-        if peer is not None:
-            peer.clear()
     return found
 
 
@@ -155,9 +158,8 @@ def _session(graph: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(graph, session_options(provider), providers=[provider.name])
 
 
-def _fastest(graphs: Sequence[tuple[str, Side]]) -> str:
+def _fastest(sides: Mapping[str, Side]) -> str:
     """What the plan would choose at this batch: one graph, by the plan's own timing."""
-    sides = dict(graphs)
 
     def run(name: str, _: int) -> None:
         sides[name].seconds(1)
@@ -228,7 +230,7 @@ def page(points: Sequence[Point], rate: float, rounds: int) -> Iterable[str]:
         times = [f"{1e6 * point.median(name):.4g}" if name in point.seconds else "–" for name in names]
         yield (
             f"| {point.kind}, {point.hidden_size}, {point.window}, {point.batch} | {' | '.join(times)} | "
-            f"{1e6 * point.floor:.3g} | {point.graph} | {point.best_peer} | {point.ratio:.3f} |"
+            f"{1e6 * point.operations / rate:.3g} | {point.graph} | {point.best_peer} | {point.ratio:.3f} |"
         )
 
 
@@ -239,15 +241,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.sched_setaffinity(0, {options.core})
     torch.set_num_threads(1)
     peer = None if options.no_openvino else OpenVino(install_openvino(options.venvs))
-    rate = multiply_rate()
+    rate = 0.0
     points: list[Point] = []
     try:
         for kind in options.kinds:
             for hidden_size in options.hidden:
                 for window in options.windows:
                     model = make_model(kind, hidden_size=hidden_size, window=window)
-                    points += measure(model, options.batches, options.rounds, rate, peer)
-                    options.out.write_text("\n".join(page(points, rate, options.rounds)) + "\n")
+                    rate = max(rate, multiply_rate())
+                    points += measure(model, options.batches, options.loads, options.rounds, peer)
+                    options.out.write_text("\n".join(page(points, rate, options.loads * options.rounds)) + "\n")
                     for point in points[-len(options.batches) :]:
                         print(
                             f"{point.kind} {point.hidden_size} {point.window} {point.batch}: {point.ratio:.3f} "

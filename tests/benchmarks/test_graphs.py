@@ -59,7 +59,9 @@ def test_sides_take_turns_and_each_begins_a_round() -> None:
 
 
 def point(seconds: Mapping[str, list[float]], *, batch: int = 1, window: int = 5) -> Point:
-    return Point(kind="lstm", hidden_size=50, window=window, batch=batch, graph="fused", seconds=seconds, floor=1e-6)
+    return Point(
+        kind="lstm", hidden_size=50, window=window, batch=batch, graph="fused", seconds=seconds, operations=1000
+    )
 
 
 def test_a_ratio_is_that_of_the_same_rounds() -> None:

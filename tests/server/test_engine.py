@@ -16,7 +16,7 @@ from export.artifact import plan
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact
 from export.artifact.manifest import PlanEntry
-from server.engine import Engine, Session, load_session, plan_for
+from server.engine import MOST_BOUND, Engine, Session, load_session, plan_for
 from server.gate import FEWEST_WINDOWS, LoadOptions, check_batch_invariance, load_engine
 from server.provider import CPU, choose_provider
 from server.tensors import Tensors
@@ -212,3 +212,30 @@ def test_nodes_that_run_elsewhere_are_named_and_their_graph_is_not_timed(
     monkeypatch.setattr("server.gate.plan_for", Mock(return_value=plan.fixed("fused")))
     load_engine(artifact, cpu)
     assert "graphs/fused.onnx: not all of it runs on CPUExecutionProvider: 2 nodes on Elsewhere" in caplog.text
+
+
+def test_small_batches_share_buffers_and_answers_do_not(
+    artifact: Artifact, oracles: dict[str, Oracle], generator: np.random.Generator
+) -> None:
+    """Two answers of each batch size stay what they were when the next has been computed."""
+    oracle = oracles[artifact.manifest.name]
+    engine, _ = load_engine(artifact, choose_provider("cpu"))
+    sizes = [*range(1, MOST_BOUND + 3)] * 2
+    calls = [oracle.random_call(generator, size, oracle.direct_horizon) for size in sizes]
+    inputs = []
+    for call in calls:
+        numbers = {} if call.series is None else {"series": oracle.numbers(call.series)}
+        inputs.append({"window": call.windows, **call.context, **numbers})
+    answers = [engine.run(each) for each in inputs]
+    for call, answer in zip(calls, answers, strict=True):
+        oracle.assert_right(answer["next"], oracle.expect(call))
+
+
+def test_an_input_of_another_type_or_shape_is_not_made_to_fit(
+    demo: Oracle, models: Path, generator: np.random.Generator
+) -> None:
+    engine, _ = load_engine(Artifact(models / "demo" / "1"), choose_provider("cpu"))
+    with pytest.raises(ValueError, match=r"window is \[2, 1, 1\]; it must be \[2, 5, 1\]"):
+        engine.run({"window": demo.random_windows(generator, 2)[:, :1]})
+    with pytest.raises(TypeError, match="Cannot cast"):
+        engine.run({"window": demo.random_windows(generator, 2).astype(np.float64)})
