@@ -2,7 +2,7 @@
 
     python -m benchmarks.batch_invariant [--rounds 15] > benchmarks/results/batch-invariant.md
 
-Both engines run the same windows by turns. The invariant one runs the graph planned for small batches at any batch size,
+Both engines run the same windows by turns. The invariant one runs the graph planned for small batches at any size,
 and a lone window beside a copy of itself.
 """
 
