@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from training.pictures.png import png
 
@@ -63,7 +64,11 @@ def draw(costs: Sequence[Cost], title: str) -> Figure:
     left.set(title=f"{middle} values in a window", xlabel="windows in a run", ylabel="time for a window (µs)")
     for axes, batch in ((centre, batches[0]), (right, batches[-1])):
         _lines(axes, [cost for cost in costs if cost.batch == batch], "window", per_window=False)
-        axes.set(title=f"{batch} in a run", xlabel="values in a window", ylabel="time for a run (µs)")
+        axes.set(
+            title=f"{batch} window{'s' * (batch > 1)} in a run",
+            xlabel="values in a window",
+            ylabel="time for a run (µs)",
+        )
     left.legend(fontsize="small")
     return figure
 
@@ -90,6 +95,8 @@ def _lines(axes: Axes, costs: Sequence[Cost], against: str, *, per_window: bool)
     ticks = sorted({getattr(cost, against) for cost in costs})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.grid(alpha=0.3)
 
 

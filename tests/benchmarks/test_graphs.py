@@ -94,7 +94,7 @@ def test_the_picture_shows_what_the_table_says() -> None:
     assert [text.get_text() for text in legend.get_texts()] == [OURS, "peer"]
     assert left.lines[0].get_xydata().tolist() == [[1, 32], [64, 32]]  # type: ignore[union-attr]
     assert centre.lines[1].get_xydata().tolist() == [[5, 10], [32, 64], [96, 192]]  # type: ignore[union-attr]
-    assert right.get_title() == "64 in a run"
+    assert [centre.get_title(), right.get_title()] == ["1 window in a run", "64 windows in a run"]
 
 
 @pytest.mark.parametrize(
