@@ -12,6 +12,9 @@ from server.config import Config, parse
 from server.errors import StartupError
 
 
+LEFTOVER_SECONDS = 1.0
+
+
 async def serve(config: Config) -> None:
     """Start, wait for a signal, drain, stop."""
     stop = asyncio.Event()
@@ -22,6 +25,10 @@ async def serve(config: Config) -> None:
     await server.start()
     await stop.wait()
     await server.stop()
+    # gRPC's own tasks may be a turn of the loop behind; the loop's end would cancel them, and each would print so.
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=LEFTOVER_SECONDS)
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:

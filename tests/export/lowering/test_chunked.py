@@ -46,8 +46,9 @@ def test_all_that_a_model_may_have(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_every_transform(transform: str) -> None:
-    _assert_passes(config(transform=transform, window=CHUNK + 7))
+@pytest.mark.parametrize("cell", KINDS)
+def test_every_cell_with_every_transform(cell: str, transform: str) -> None:
+    _assert_passes(config(cell, transform=transform, window=CHUNK + 7))
 
 
 def _num_nodes(graph: onnx.GraphProto) -> int:

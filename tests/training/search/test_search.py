@@ -235,6 +235,7 @@ def test_every_choice_is_one_that_fit_takes(tmp_path: Path) -> None:
     from training.options import fit_request  # noqa: PLC0415 (beside its one use)
 
     study = open_study(tmp_path / "study", asked="")
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
     cells = ("rnn", "lstm", "gru", "gru-reset-after", "nn.lstm", "nn.gru")
     seen = set()
     for _ in range(40):
