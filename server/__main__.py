@@ -11,7 +11,6 @@ from server.app import Server
 from server.config import Config, parse
 from server.errors import StartupError
 
-
 LEFTOVER_SECONDS = 1.0
 
 
