@@ -5,7 +5,7 @@
 
 `u` is what the transform makes of a window before it is standardised. The sums are made in float64 and rounded once.
 Where the mean is many scales away from zero, the large products of u and of the mean would cancel and leave their
-rounding: there the nodes stay.
+rounding: there the nodes stay. So they do beside a linear skip, whose sum over the whole window no gate bounds.
 """
 
 from dataclasses import replace
@@ -24,6 +24,8 @@ OF_STATE = "_hidden.weight"
 
 def folded(source: Source) -> Source:
     """The same model with as few nodes around its cells as its scales allow."""
+    if source.config.linear_skip:
+        return source
     weights = dict(source.weights)
     reads_raw = _is_near(weights["transform.mean"], weights["transform.scale"])
     if reads_raw:
@@ -35,14 +37,11 @@ def folded(source: Source) -> Source:
     if says_raw:
         scale, mean = weights["transform.target_scale"], weights["transform.target_mean"]
         _scale_rows(weights, "head.point", scale, mean)
-        if source.config.linear_skip:
-            weights["linear_skip"] = _single(weights["linear_skip"].astype(np.float64) * scale)
     return replace(source, weights=weights, reads_raw=reads_raw, says_raw=says_raw)
 
 
 def _fold_input(source: Source, weights: Weights) -> None:
-    """Let the first layer, and the linear skip, read u."""
-    config = source.config
+    """Let the first layer read u."""
     scale = weights["transform.scale"].astype(np.float64)
     mean = weights["transform.mean"] / scale
     num_channels = len(scale)
@@ -55,13 +54,6 @@ def _fold_input(source: Source, weights: Weights) -> None:
         weight[:, :num_channels] = of_input / scale
         weights[name] = _single(weight)
         weights[bias] = _single(weights[bias] - of_input @ mean)
-    if config.linear_skip:
-        skip_TIK = weights["linear_skip"].astype(np.float64).reshape(config.window, config.input_size, -1)
-        of_input = skip_TIK[:, :num_channels].copy()
-        skip_TIK[:, :num_channels] = of_input / scale[:, None]
-        weights["linear_skip"] = _single(skip_TIK.reshape(config.window * config.input_size, -1))
-        constant_K = np.einsum("tik,i->k", of_input, mean)
-        weights["head.point.bias"] = _single(weights["head.point.bias"] - constant_K)
 
 
 def _scale_rows(weights: Weights, layer: str, scale_K: NDArray[np.float32], mean_K: NDArray[np.float32]) -> None:

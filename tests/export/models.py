@@ -51,6 +51,9 @@ def make_model(shape: ModelConfig, *, bound: float = 0.5, seed: int = 0) -> Recu
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
+        if model.linear_skip is not None:
+            # As least squares leave them: all together weigh about one value.
+            model.linear_skip.weight.div_(model.linear_skip.weight.shape[1])
         unit = SPREAD if shape.scaling == "fit" else 1.0
         level = level if shape.scaling == "fit" else 0.25
         per_channel = per_feature.repeat(model.transform.channels_per_feature)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from export import gate
@@ -74,6 +74,36 @@ def _assert_passes(shape: ModelConfig) -> None:
                 assert_within_limit(served[name], values, scale * expected["unit"] if "unit" in expected else scale)
 
 
+FAR_FROM_ZERO = ModelConfig(
+    cell="lstm",
+    window=4,
+    num_features=3,
+    hidden_size=3,
+    num_layers=1,
+    transform="value-and-difference",
+    horizon=2,
+    calendar=("week", "day"),
+    scaling="series",
+    num_series=3,
+    linear_skip=True,
+)
+
+
+# Sums over the whole window of values far from zero, where rounding shows first.
+@example(FAR_FROM_ZERO)
+@example(
+    msgspec.structs.replace(
+        FAR_FROM_ZERO,
+        cell="gru-reset-after",
+        window=3,
+        output_depth=2,
+        horizon=3,
+        calendar=("day", "week", "year"),
+        num_series=1,
+        intervals="conformal",
+        levels=(0.9,),
+    )
+)
 @settings(max_examples=60, deadline=None)
 @given(configs())
 def test_any_combination_passes_the_gate_and_is_the_textbook(shape: ModelConfig) -> None:
