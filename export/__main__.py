@@ -7,7 +7,7 @@ from pathlib import Path
 
 from export.artifact.errors import ArtifactError
 from export.artifact.manifest import PlanEntry
-from export.build import export
+from export.build import ROLLOUT, export
 from export.errors import ExportError
 from training.run import RunError, load_run
 
@@ -28,6 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="do not time the graphs: the same plan on every machine, the unrolled graph for all batch sizes",
     )
+    parser.add_argument(
+        "--rollout",
+        type=int,
+        default=ROLLOUT,
+        metavar="R",
+        help="so many values ahead in one run, where a graph can give them; 0: none (default: %(default)s)",
+    )
     options = parser.parse_args(argv)
     try:
         published = export(
@@ -36,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             name=options.name,
             version=options.version,
             tune=not options.no_tune,
+            rollout=options.rollout,
         )
     except (RunError, ExportError, ArtifactError) as error:
         print(f"export: {error}", file=sys.stderr)
@@ -49,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{100 * published.worst.share_of_limit:.2g} % of the limit"
     )
     print(f"plan: {_plan_line(published.plan)}")
+    for graph, reason in published.not_rolled.items():
+        print(f"no {graph} of {options.rollout} values in one graph: {reason}")
     return 0
 
 

@@ -22,7 +22,10 @@ from export.artifact.folder import GOLDEN, REPORT, REPORT_PICTURE, SERIES, WEIGH
 from export.artifact.golden import Inputs
 from export.artifact.limits import Deviation, Tolerance
 from export.artifact.manifest import (
+    CARRY,
     MAX_INTEGER,
+    ROLLOUTS,
+    SLIDING,
     STEP,
     WINDOW,
     Calendar,
@@ -39,6 +42,8 @@ from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
 from export.lowering.chunked import LONGEST_UNROLLED, SHORTEST_CHUNKED, chunked
 from export.lowering.fused import fusable, fused, primable, primed
+from export.lowering.rollout.carry import carry, why_not_carry
+from export.lowering.rollout.sliding import sliding, why_not_sliding
 from export.lowering.source import Source, source_of
 from export.lowering.step import step
 from export.lowering.unrolled import unrolled
@@ -46,6 +51,9 @@ from training.model import RecurrentModel
 from training.run import BACKTEST_PICTURE, Run
 
 NUM_GOLDEN = 64
+# Values in one run: a day of hours. Each takes a copy of the weights as its node packs them.
+ROLLOUT = 24
+LONGEST_ROLLOUT = 1024
 # onnxruntime is one of two packages, by platform; the manifest names the one there is.
 LIBRARIES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "safetensors")
 
@@ -60,6 +68,9 @@ class Published:
     worst: Deviation
     num_nodes: dict[str, int]
     plan: list[PlanEntry]
+    rollout: int
+    # By graph, why there is no such rollout.
+    not_rolled: dict[str, str]
 
 
 def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
@@ -75,6 +86,14 @@ def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
     if source.steppable:
         graphs[STEP] = step(source)
     return graphs
+
+
+def roll(source: Source, length: int) -> tuple[dict[str, tuple[Graph, onnx.ModelProto]], dict[str, str]]:
+    """Graphs of `length` values by name, and why others are not there."""
+    kinds = {SLIDING: (why_not_sliding, sliding), CARRY: (why_not_carry, carry)}
+    reasons = {name: why_not(source, length) for name, (why_not, _) in kinds.items()}
+    graphs = {name: lowering(source, length) for name, (_, lowering) in kinds.items() if not reasons[name]}
+    return graphs, {name: reason for name, reason in reasons.items() if reason}
 
 
 def _tuned(manifest: Manifest, graphs: Mapping[str, bytes], inputs: Inputs) -> Manifest:
@@ -98,11 +117,19 @@ def next_version(models: Path, name: str) -> int:
 
 
 def export(
-    run: Run, *, models: Path, name: str, version: int | None = None, seed: int = 0, tune: bool = True
+    run: Run,
+    *,
+    models: Path,
+    name: str,
+    version: int | None = None,
+    seed: int = 0,
+    tune: bool = True,
+    rollout: int = ROLLOUT,
 ) -> Published:
     """Publish `run` as `models/name/version/`. Raises ExportError or ArtifactError; then nothing is published.
 
     With `tune` the graphs are timed here, and each batch size gets the fastest; without, all get the unrolled one.
+    `rollout`: so many values ahead in one run, where a graph can give them; 0 for none.
     """
     if not is_model_name(name):
         raise ExportError(f"name is {name!r}; use letters, digits, '.', '_' and '-', starting with a letter or digit")
@@ -116,16 +143,33 @@ def export(
         raise ExportError(f"{run.path / BACKTEST_PICTURE}: {error.strerror}; is the run finished?") from None
     model = run.model
     source = source_of(model)
-    lowered = lower(source)
+    if rollout and not 2 <= rollout <= LONGEST_ROLLOUT:
+        raise ExportError(f"rollout is {rollout}; it must be 0, or from 2 to {LONGEST_ROLLOUT}")
+    rolled, not_rolled = roll(source, rollout) if rollout else ({}, {})
+    lowered = lower(source) | rolled
     graphs = {graph_name: proto.SerializeToString() for graph_name, (_, proto) in lowered.items()}
 
     generator = np.random.default_rng(seed)
     samples = run.samples
     chosen = np.linspace(0, len(samples["window"]) - 1, NUM_GOLDEN).round().astype(int)
-    cases = gate.golden_cases(model, {tensor: array[chosen] for tensor, array in samples.items()}, list(graphs))
-    random = gate.golden_cases(model, gate.random_inputs(model, samples, generator, NUM_GOLDEN), list(graphs))
-    manifest = _manifest(run, source, {graph_name: graph for graph_name, (graph, _) in lowered.items()}, name)
-    worst = gate.check(model, manifest, graphs, [cases, random])
+    described = {graph_name: graph for graph_name, (graph, _) in lowered.items()}
+    manifest = _manifest(run, source, described, name, rollout=rollout if rolled else 0)
+    golden_inputs = {tensor: array[chosen] for tensor, array in samples.items()}
+    random_inputs = gate.random_inputs(model, samples, generator, NUM_GOLDEN)
+    cases, random = (
+        gate.golden_cases(model, inputs, list(graphs), rollout=rollout) for inputs in (golden_inputs, random_inputs)
+    )
+    checked = [graph_name for graph_name in graphs if graph_name not in rolled]
+    worst = gate.check(model, manifest, graphs, [cases, random], only=checked)
+    for graph_name in rolled:
+        try:
+            worst = worst.worst(gate.check(model, manifest, graphs, [cases, random], only=[graph_name]))
+        except ExportError as error:
+            # What is fed back may grow without bound where one value does not; the model still serves value by value.
+            not_rolled[graph_name] = str(error)
+            del lowered[graph_name], graphs[graph_name], cases[graph_name], manifest.graphs[graph_name]
+    if not set(ROLLOUTS) & set(graphs):
+        manifest = msgspec.structs.replace(manifest, rollout=0)
     if tune:
         manifest = _tuned(manifest, graphs, cases[WINDOW].inputs)
 
@@ -146,6 +190,8 @@ def export(
         worst=worst,
         num_nodes={graph_name: len(proto.graph.node) for graph_name, (_, proto) in lowered.items()},
         plan=manifest.plan,
+        rollout=manifest.rollout,
+        not_rolled=not_rolled,
     )
 
 
@@ -189,9 +235,10 @@ def describe(
     )
 
 
-def _manifest(run: Run, source: Source, graphs: dict[str, Graph], name: str) -> Manifest:
+def _manifest(run: Run, source: Source, graphs: dict[str, Graph], name: str, *, rollout: int) -> Manifest:
     return msgspec.structs.replace(
         describe(run.model, source, graphs, name, list(run.config.features)),
+        rollout=rollout,
         fitted_on=msgspec.to_builtins(run.config),
         backtest=run.backtest,
     )

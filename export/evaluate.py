@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.artifact.golden import Inputs, Outputs
+from export.artifact.manifest import ROLLOUTS, SLIDING, STEP
 from training.cells import State
 from training.model import ModelState, Prediction, RecurrentModel
 from training.recent_error import RecentErrorState
@@ -17,17 +18,24 @@ from training.transform import DifferenceState, NoState, TransformState
 class Reference:
     """Answers what any graph of the model should have answered."""
 
-    def __init__(self, model: RecurrentModel, *, dtype: torch.dtype = torch.float64) -> None:
-        """`dtype` float64 is the reference; float32 shows what the torch model itself makes of the same weights."""
+    def __init__(self, model: RecurrentModel, *, dtype: torch.dtype = torch.float64, rollout: int = 0) -> None:
+        """`dtype` float64 is the reference; float32 shows what the torch model itself makes of the same weights.
+
+        `rollout`: how many values the graphs of that kind give.
+        """
         self._model = copy.deepcopy(model).to(dtype).eval()
         self._dtype = dtype
+        self._rollout = rollout
 
     def run(self, graph: str, inputs: Inputs) -> Outputs:
-        """Outputs of `graph` ("step", or any window graph) by tensor name, as float64 arrays."""
+        """Outputs of `graph` (STEP, one of ROLLOUTS, or any window graph) by tensor name, as float64 arrays."""
         tensors = {name: self._tensor(array) for name, array in inputs.items()}
         with torch.inference_mode():
-            if graph == "step":
+            if graph == STEP:
                 return self._step(tensors)
+            if graph in ROLLOUTS:
+                roll = self._sliding if graph == SLIDING else self._carry
+                return _rolled(roll(tensors["window"], tensors.get("series")))
             return _named(self._model.predict(tensors["window"], tensors.get("time_seconds"), tensors.get("series")))
 
     def window(self, window_BTF: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -37,6 +45,25 @@ class Reference:
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         tensor = torch.from_numpy(np.array(array))
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+
+    def _sliding(self, window_BT1: Tensor, series_B1: Tensor | None) -> list[Prediction]:
+        """Each value from zero state, on the last T that were seen or said."""
+        said = []
+        for _ in range(self._rollout):
+            said.append(self._model.predict(window_BT1, None, series_B1))
+            window_BT1 = torch.cat((window_BT1[:, 1:], said[-1].next[:, :, None]), dim=1)
+        return said
+
+    def _carry(self, window_BT1: Tensor, series_B1: Tensor | None) -> list[Prediction]:
+        """Each value by a step from the state that the one before it left."""
+        state = self._model.initial_state(window_BT1[:, 0])
+        for value_B1 in window_BT1.unbind(dim=1):
+            prediction, state = self._model.step(value_B1, state, None, series_B1)
+        said = [prediction]
+        while len(said) < self._rollout:
+            prediction, state = self._model.step(said[-1].next, state, None, series_B1)
+            said.append(prediction)
+        return said
 
     def _step(self, tensors: dict[str, Tensor]) -> Outputs:
         value_BF = tensors["value"]
@@ -77,6 +104,13 @@ class Reference:
 
 def _named(prediction: Prediction) -> Outputs:
     return {name: _array(tensor) for name, tensor in prediction._asdict().items() if tensor is not None}
+
+
+def _rolled(said: list[Prediction]) -> Outputs:
+    """All values side by side; the unit, where there is one, is that of the first."""
+    unit = said[0].unit
+    values = {"next": _array(torch.cat([prediction.next for prediction in said], dim=1))}
+    return values if unit is None else values | {"unit": _array(unit)}
 
 
 def named_state(

@@ -6,7 +6,8 @@ no graph could keep it.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from export.artifact import golden
 from export.artifact.errors import ArtifactError
 from export.artifact.golden import GoldenCase, Inputs
 from export.artifact.limits import Deviation
-from export.artifact.manifest import STEP, WINDOW, Manifest
+from export.artifact.manifest import ROLLOUTS, STEP, WINDOW, Manifest
 from export.errors import ExportError
 from export.evaluate import Reference
 from training.model import RecurrentModel
@@ -74,26 +75,48 @@ def random_inputs(model: RecurrentModel, samples: Inputs, generator: np.random.G
     return inputs
 
 
-def golden_cases(model: RecurrentModel, inputs: Inputs, graph_names: list[str]) -> dict[str, GoldenCase]:
-    """Inputs and reference outputs for each graph, from inputs of the window graphs."""
-    reference = Reference(model)
+def golden_cases(
+    model: RecurrentModel, inputs: Inputs, graph_names: list[str], *, rollout: int = 0
+) -> dict[str, GoldenCase]:
+    """Inputs and reference outputs for each graph, from inputs of the window graphs; rollouts are of that length."""
+    reference = Reference(model, rollout=rollout)
     window = GoldenCase(inputs, reference.run(WINDOW, inputs))
     cases = dict.fromkeys(graph_names, window)
     if STEP in cases:
         stepped = reference.step_inputs(inputs)
         cases[STEP] = GoldenCase(stepped, reference.run(STEP, stepped))
+    for graph in ROLLOUTS:
+        if graph in cases:
+            cases[graph] = GoldenCase(inputs, reference.run(graph, inputs))
     return cases
 
 
+Value = TypeVar("Value")
+
+
+def _picked(named: Mapping[str, Value], only: Sequence[str]) -> dict[str, Value]:
+    return {name: named[name] for name in only}
+
+
 def check(
-    model: RecurrentModel, manifest: Manifest, graphs: Mapping[str, bytes], cases: list[dict[str, GoldenCase]]
+    model: RecurrentModel,
+    manifest: Manifest,
+    graphs: Mapping[str, bytes],
+    cases: Sequence[Mapping[str, GoldenCase]],
+    *,
+    only: Sequence[str] | None = None,
 ) -> Deviation:
-    """Compare every graph with the reference on every case. Raises ExportError; returns the worst deviation seen."""
-    single = Reference(model, dtype=torch.float32)
+    """Compare every graph, or `only` those, with the reference on every case.
+
+    Raises ExportError; returns the worst deviation seen.
+    """
+    if only is not None:
+        graphs, cases = _picked(graphs, only), [_picked(case, only) for case in cases]
+    single = Reference(model, dtype=torch.float32, rollout=manifest.rollout)
     session = Session(graphs)
     worst = Deviation()
     for case in cases:
-        kinds = {name: case[name] for name in (WINDOW, STEP) if name in case}
+        kinds = {name: case[name] for name in (WINDOW, STEP, *ROLLOUTS) if name in case}
         try:
             golden.replay(manifest, kinds, single.run)
         except ArtifactError as error:

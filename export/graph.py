@@ -13,6 +13,8 @@ from export.artifact.manifest import Tensor
 OPSET = 20
 IR_VERSION = 9
 
+# The end of any axis, as Slice takes it.
+END = 2**31 - 1
 
 Attribute = int | list[int] | onnx.GraphProto
 
@@ -34,8 +36,16 @@ class GraphBuilder:
         inner._prefix = f"{prefix}."
         return inner
 
+    def part(self, prefix: str) -> "GraphBuilder":
+        """A builder that writes into this graph, and names its values behind `prefix`."""
+        same = GraphBuilder(self._weights)
+        same._initializers = self._initializers
+        same._nodes = self._nodes
+        same._prefix = f"{prefix}."
+        return same
+
     def named(self, name: str) -> str:
-        """A name that no value of another body has."""
+        """A name that no value of another body or part has."""
         return self._prefix + name
 
     def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Attribute) -> str:

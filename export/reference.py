@@ -43,7 +43,7 @@ def load_reference(models: Path, name: str, version: int) -> Reference:
         model.load_state_dict(safetensors.torch.load(artifact.read(WEIGHTS)))
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise ArtifactError(f"{WEIGHTS}: {error}") from None
-    return Reference(model)
+    return Reference(model, rollout=artifact.manifest.rollout)
 
 
 def model_config(manifest: Manifest) -> ModelConfig:

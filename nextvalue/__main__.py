@@ -57,6 +57,7 @@ def predict(client: Client, arguments: argparse.Namespace) -> int:
         times=times[0] if times is not None and len(times) == 1 else times,
         series=series[0] if series is not None and len(series) == 1 else series,
         intervals=arguments.intervals,
+        rollout=arguments.rollout,
         timeout_seconds=arguments.timeout,
     )
     if arguments.json:

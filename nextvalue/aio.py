@@ -13,7 +13,7 @@ from nextvalue.calls import DEFAULT_TIMEOUT_SECONDS, Call
 from nextvalue.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options
 from nextvalue.errors import Cancelled, NotFound
 from nextvalue.health import CHECK_METHOD, HealthStatus, decode_status, encode_service
-from nextvalue.messages import Levels, PredictExchange, model_from
+from nextvalue.messages import SLIDING, Levels, PredictExchange, model_from
 from nextvalue.results import Model, Prediction
 from nextvalue.retry import RetryBudget, RetryPolicy
 from nextvalue.times import Times
@@ -71,6 +71,7 @@ class AsyncClient:
         times: Times | None = None,
         series: str | int | Sequence[str | int] | None = None,
         intervals: Levels | None = None,
+        rollout: str = SLIDING,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> Prediction:
         """Predicts what comes after each window; see `Client.predict`.
@@ -91,6 +92,7 @@ class AsyncClient:
             times=times,
             series=series,
             intervals=intervals,
+            rollout=rollout,
         )
         return exchange.finish(await self._call(self._stub.Predict, exchange.request, timeout_seconds))
 

@@ -12,7 +12,7 @@ from nextvalue.calls import DEFAULT_TIMEOUT_SECONDS, Call
 from nextvalue.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options
 from nextvalue.errors import Cancelled, NotFound
 from nextvalue.health import CHECK_METHOD, HealthStatus, decode_status, encode_service
-from nextvalue.messages import Levels, PredictExchange, model_from
+from nextvalue.messages import SLIDING, Levels, PredictExchange, model_from
 from nextvalue.results import Model, Prediction
 from nextvalue.retry import RetryBudget, RetryPolicy
 from nextvalue.times import Times
@@ -69,6 +69,7 @@ class Client:
         times: Times | None = None,
         series: str | int | Sequence[str | int] | None = None,
         intervals: Levels | None = None,
+        rollout: str = SLIDING,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> Prediction:
         """Predicts what comes after each window.
@@ -87,6 +88,8 @@ class Client:
             series: the id of each window's series, or one for all windows, for models that are scaled by series.
             intervals: True for the intervals of all the model's levels, or the levels wanted, such as 0.9 or
                 [0.5, 0.9]. They end at the model's direct horizon.
+            rollout: what follows a predicted value: "sliding", where each is predicted from the last T values, or
+                "carry", where the cell's state goes on, up to the model's `carry_horizon`.
             timeout_seconds: how long to wait for the answer, retries included.
 
         Returns:
@@ -105,6 +108,7 @@ class Client:
             times=times,
             series=series,
             intervals=intervals,
+            rollout=rollout,
         )
         return exchange.finish(self._call(self._stub.Predict, exchange.request, timeout_seconds))
 

@@ -21,6 +21,11 @@ from nextvalue.v1 import nextvalue_pb2 as pb
 MAX_HORIZON = 2**31 - 1  # int32 on the wire; models have limits of their own
 
 
+# What follows a predicted value.
+SLIDING, CARRY = "sliding", "carry"
+# Sliding is what a server does that is told nothing.
+ROLLOUTS = {SLIDING: pb.ROLLOUT_UNSPECIFIED, CARRY: pb.ROLLOUT_CARRY}
+
 # All levels of the model, one of them, or several.
 Levels = bool | float | Sequence[float]
 # What may be the id of a series.
@@ -51,6 +56,7 @@ class PredictExchange:
         times: Times | None = None,
         series: str | int | Sequence[str | int] | None = None,
         intervals: Levels | None = None,
+        rollout: str = SLIDING,
     ) -> Self:
         """Checks what can be checked without knowing the model, and builds the request.
 
@@ -75,6 +81,9 @@ class PredictExchange:
             request.series.extend(_series(series, len(batch)))
         if intervals is not None and intervals is not False:
             request.intervals.CopyFrom(pb.Intervals(levels=_levels(intervals)))
+        if rollout not in ROLLOUTS:
+            raise invalid(f"rollout is {rollout!r}: must be one of {', '.join(ROLLOUTS)}")
+        request.rollout = ROLLOUTS[rollout]
         return cls(request, one_window=array.ndim == 1)
 
     def finish(self, reply: pb.PredictResponse) -> Prediction:
@@ -213,4 +222,5 @@ def _description_from(message: pb.ModelDescription) -> ModelDescription:
         residual=message.residual,
         output_depth=message.output_depth,
         linear_skip=message.linear_skip,
+        carry_horizon=message.carry_horizon,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from nextvalue.calls import DEFAULT_TIMEOUT_SECONDS
+from nextvalue.messages import ROLLOUTS, SLIDING
 from nextvalue.rows import Rows, check_alike, read_rows, read_text
 from nextvalue.times import parse_times
 
@@ -81,6 +82,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=levels_argument,
         metavar="LEVELS",
         help="how sure the model is: intervals of all its levels, or of those given, as in 0.5,0.9",
+    )
+    command.add_argument(
+        "--rollout",
+        choices=tuple(ROLLOUTS),
+        default=SLIDING,
+        help="what follows a predicted value: sliding predicts each from the last T values, carry lets the state "
+        "go on (default: %(default)s)",
     )
     command.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -68,6 +68,7 @@ class ModelDescription:
         residual: whether a layer's input is added to its output.
         output_depth: layers behind the last cell.
         linear_skip: whether what is linear in the window is added to what the cells say.
+        carry_horizon: how many values ahead the cell's state goes on; 0 where the model has no graph for it.
     """
 
     cell: str
@@ -89,6 +90,7 @@ class ModelDescription:
     residual: bool
     output_depth: int
     linear_skip: bool
+    carry_horizon: int
 
 
 @dataclass(frozen=True, kw_only=True)

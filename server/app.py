@@ -181,9 +181,9 @@ class Server:
         assert manifest is not None
         parity = self.parity
 
-        def observe(inputs: Tensors, outputs: Tensors) -> None:
+        def observe(graph: str, inputs: Tensors, outputs: Tensors) -> None:
             if parity is not None:
-                parity.offer(manifest, inputs, outputs)
+                parity.offer(manifest, inputs, outputs, graph=graph)
 
         version.batcher = Batcher(
             engine.run,
@@ -195,6 +195,8 @@ class Server:
             name=version.model,
             direct_horizon=manifest.direct_horizon,
             num_levels=len(manifest.intervals.levels) if manifest.intervals else 0,
+            roll=engine.roll,
+            rollouts=engine.rollouts_for(self.config.max_batch_windows),
         )
         number = str(version.number)
         self.metrics.model_info.labels(version.model, number, manifest.cell, engine.provider.name).set(1)

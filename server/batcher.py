@@ -15,17 +15,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from export.artifact.manifest import CARRY, SLIDING
 from server.entry import Ends, Entry
 from server.errors import DeadlinePassed, Draining, NotFinite, QueueFull, RunFailed
 from server.metrics import ModelMetrics
+from server.rollout import Rollout
 from server.scheduler import Batch, Scheduler, Slice
 from server.tensors import LOWER, NEXT, UPPER, WINDOW, Tensors, joined
 
 logger = logging.getLogger("nextvalue.batcher")
 
 RunGraph = Callable[[Tensors], Tensors]
-# Called on the loop after each run with its inputs and outputs; must not block.
-Observe = Callable[[Tensors, Tensors], None]
+# The same for a rollout, by its graph.
+Roll = Callable[[str, Tensors], Tensors]
+# Called on the loop after each run with its graph, inputs and outputs; must not block.
+Observe = Callable[[str, Tensors, Tensors], None]
 
 MIN_PUSHBACK_MS, MAX_PUSHBACK_MS = 1, 1000
 
@@ -48,6 +52,7 @@ class Answer(NamedTuple):
 class _Run(NamedTuple):
     """What one run of the engine took and gave, and its seconds."""
 
+    graph: str
     inputs: Tensors
     outputs: Tensors
     num_windows: int
@@ -85,9 +90,16 @@ class Batcher:
         name: str,
         direct_horizon: int = 1,
         num_levels: int = 0,
+        roll: Roll | None = None,
+        rollouts: Sequence[Rollout] = (),
     ) -> None:
-        """`run` maps inputs of a window graph to its outputs (server.tensors); it is called on a thread of its own."""
+        """`run` maps inputs of a window graph to its outputs (server.tensors); it is called on a thread of its own.
+
+        So does `roll` for the graphs of `rollouts`, which give more values ahead.
+        """
         self._run = run
+        self._roll = roll
+        self._rollouts = {rollout.graph: rollout for rollout in rollouts}
         self._direct_horizon = direct_horizon
         self._num_levels = num_levels
         # What a row of each output must be.
@@ -119,9 +131,12 @@ class Batcher:
         time_seconds_NT: NDArray[np.int64] | None = None,
         series_N1: NDArray[np.int64] | None = None,
         intervals: bool = False,
+        rollout: str = SLIDING,
         deadline: float = math.inf,
     ) -> Answer:
         """Predict `horizon` values after each window; `deadline` is on the loop's clock, seconds.
+
+        `rollout`: what follows a value that was fed back, CARRY only where there is such a graph and it is long enough.
 
         All calls of a model give the same ones of `time_seconds_NT` and `series_N1`.
 
@@ -148,6 +163,7 @@ class Batcher:
             time_seconds_NT=time_seconds_NT,
             series_N1=series_N1,
             num_levels=self._num_levels if intervals else 0,
+            rollout=self._rollout(rollout, num_windows),
         )
         waiting = self._waiting[entry] = _Waiting(loop.create_future())
         self._scheduler.admit(entry)
@@ -161,6 +177,12 @@ class Batcher:
         finally:
             self._scheduler.close(entry)
             self._waiting.pop(entry, None)
+
+    def _rollout(self, kind: str, num_windows: int) -> Rollout | None:
+        found = self._rollouts.get(kind)
+        if kind == CARRY:
+            return found
+        return found if found and num_windows <= found.max_windows else None
 
     def _pushback_ms(self) -> int:
         """About how long the queue needs to drain."""
@@ -204,14 +226,19 @@ class Batcher:
         started = perf_counter()
         inputs = joined([piece.inputs() for piece in batch.slices])
         num_windows = len(inputs[WINDOW])
-        outputs = self._run(inputs)
-        for name, row_shape in self._row_shapes:
+        graph, rollout = batch.graph, batch.slices[0].entry.rollout
+        if rollout is None:
+            outputs, row_shapes = self._run(inputs), self._row_shapes
+        else:
+            assert self._roll is not None, "who has rollouts can run them"
+            outputs, row_shapes = self._roll(graph, inputs), [(NEXT, (rollout.length,))]
+        for name, row_shape in row_shapes:
             if outputs[name].shape != (num_windows, *row_shape):
                 # numpy would broadcast or cut it, and callers would get their neighbours' answers.
                 raise ValueError(
                     f"the engine answered {name} {list(outputs[name].shape)} for {num_windows} windows. This is a bug."
                 )
-        return _Run(inputs, outputs, num_windows, perf_counter() - started)
+        return _Run(graph, inputs, outputs, num_windows, perf_counter() - started)
 
     def _finish(self, batch: Batch, outcome: "_Run | Exception") -> None:
         """Hand out the results and start the next run."""
@@ -223,6 +250,7 @@ class Batcher:
         else:
             self._metrics.run_seconds.observe(outcome.seconds)
             self._metrics.batch_windows.observe(outcome.num_windows)
+            # A rollout takes longer, and so does what waits for one.
             self._seconds_per_window += 0.2 * (outcome.seconds / outcome.num_windows - self._seconds_per_window)
             self._hand_out(batch.slices, outcome)
             self._show(outcome)
@@ -260,7 +288,7 @@ class Batcher:
 
     def _show(self, run: "_Run") -> None:
         try:
-            self._observe(run.inputs, run.outputs)
+            self._observe(run.graph, run.inputs, run.outputs)
         except Exception:
             logger.exception("the observer of model %s failed", self._name)
 

@@ -14,6 +14,7 @@ from export.artifact import plan
 from export.artifact.errors import ArtifactError
 from export.artifact.manifest import Manifest, PlanEntry
 from server.provider import CPU, CUDA, Provider
+from server.rollout import Rollout, rollout_of
 from server.tensors import WINDOW, Tensors
 
 
@@ -111,8 +112,9 @@ class Engine:
         entries: list[PlanEntry],
         *,
         fewest_windows: int = 1,
+        rollouts: Mapping[str, Session] | None = None,
     ) -> None:
-        """`sessions` hold the graphs that the plan `entries` choose among, and those to be timed.
+        """`sessions` hold the graphs that the plan `entries` choose among, and those to be timed; `rollouts` others.
 
         A run of less than `fewest_windows` is filled up with copies of its last window.
         """
@@ -120,6 +122,7 @@ class Engine:
         self.provider = provider
         self._fewest_windows = fewest_windows
         self.sessions = dict(sessions)
+        self.rollouts = dict(rollouts or {})
         self.plan = entries
 
     @property
@@ -136,13 +139,18 @@ class Engine:
 
     def run(self, inputs: Tensors) -> Tensors:
         """What follows each window, in raw units."""
+        graph = self._graphs[bisect_left(self._bounds, len(inputs[WINDOW]))]
+        return self._run(self.sessions[graph], inputs)
+
+    def roll(self, graph: str, inputs: Tensors) -> Tensors:
+        """What follows each window, `next` [B, rollout], by one of the rollouts."""
+        return self._run(self.rollouts[graph], inputs)
+
+    def _run(self, session: Session, inputs: Tensors) -> Tensors:
         num_windows = len(inputs[WINDOW])
-        graph = self._graphs[bisect_left(self._bounds, num_windows)]
         if num_windows >= self._fewest_windows:
-            return self.sessions[graph].run(inputs)
-        filled = self.sessions[graph].run(
-            {name: _filled(array, self._fewest_windows) for name, array in inputs.items()}
-        )
+            return session.run(inputs)
+        filled = session.run({name: _filled(array, self._fewest_windows) for name, array in inputs.items()})
         return {name: array[:num_windows] for name, array in filled.items()}
 
     def tune(self, largest: int) -> None:
@@ -160,12 +168,21 @@ class Engine:
 
     def nodes_by_provider(self) -> Counter[str]:
         """Nodes of all served graphs by provider."""
-        return sum((session.nodes_by_provider() for session in self.sessions.values()), Counter())
+        served = (*self.sessions.values(), *self.rollouts.values())
+        return sum((session.nodes_by_provider() for session in served), Counter())
 
     def warm(self, largest: int) -> None:
         """Run once for each bucket of the batch range, so that no caller pays for allocation."""
         for batch in plan.buckets(largest):
             self.run(self._zeros(batch))
+        for rollout in self.rollouts_for(largest):
+            for batch in plan.buckets(rollout.max_windows):
+                self.roll(rollout.graph, self._zeros(batch))
+
+    def rollouts_for(self, max_batch_windows: int) -> list[Rollout]:
+        """What the rollouts give, on a server that runs up to `max_batch_windows` at once."""
+        length = self.manifest.rollout
+        return [rollout_of(graph, length, max_batch_windows=max_batch_windows) for graph in self.rollouts]
 
     def _zeros(self, batch: int) -> Tensors:
         tensors = self.manifest.graphs[WINDOW].inputs

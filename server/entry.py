@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from server.rollout import Rollout
 from server.tensors import SERIES, TIME_SECONDS, WINDOW, Tensors
 
 
@@ -21,9 +22,10 @@ class Ends(NamedTuple):
 class Entry:
     """The windows, the values predicted so far, and where the call stands in the queue.
 
-    Every run gives K values. A longer horizon is reached by sliding: the values are written behind the windows, into
-    buffers long enough from the start, and the next run sees the slices [:, step : step + T]. Covariates and times to
-    come are in the buffers already; time goes on by each window's last step. The number of the series stays.
+    A run of the window graph gives K values. A longer horizon is reached by sliding: the values are written behind the
+    windows, into buffers long enough from the start, and the next run sees the slices [:, step : step + T]. Covariates
+    and times to come are in the buffers already; time goes on by each window's last step. The number of the series
+    stays. With a rollout, one run gives many of these steps, as long as that pays.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Entry:
         time_seconds_NT: NDArray[np.int64] | None = None,
         series_N1: NDArray[np.int64] | None = None,
         num_levels: int = 0,
+        rollout: Rollout | None = None,
     ) -> None:
         """`future_NHF` [N, horizon - 1, F - 1]; `deadline` and `enqueued` on the caller's monotonic clock, seconds.
 
@@ -51,9 +54,10 @@ class Entry:
         self.closed = False
         # How many of its windows are in the queue; kept by the scheduler.
         self.queued_windows = 0
-        # How many values ahead were predicted of every window, and how many of the next K are asked for.
+        self._rollout = rollout
+        # How many values ahead were predicted of every window.
         self.step = 0
-        self.num_wanted = min(direct_horizon, horizon)
+        self._aim()
         # First window not yet taken in this step, and how many of this step came back.
         self.cursor = 0
         self.answered = 0
@@ -98,7 +102,19 @@ class Entry:
             self.step = after
             self.answered = self.cursor = 0
             if not is_last:
-                self.num_wanted = min(self.direct_horizon, self.horizon - after)
+                self._aim()
+
+    def _aim(self) -> None:
+        """Choose the graph of the next run, and how many of its values are wanted."""
+        left = self.horizon - self.step
+        rolls = self._rollout is not None and self._rollout.pays(left)
+        self.rollout = self._rollout if rolls else None
+        self.num_wanted = min(self.rollout.length if self.rollout else self.direct_horizon, left)
+
+    @property
+    def graph(self) -> str:
+        """What the next run is of."""
+        return self.rollout.graph if self.rollout else WINDOW
 
     @property
     def finished(self) -> bool:

@@ -2,13 +2,14 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 from export.artifact import golden, plan
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import GOLDEN, Artifact
 from export.artifact.golden import Inputs
 from export.artifact.limits import Deviation
-from export.artifact.manifest import STEP
+from export.artifact.manifest import ROLLOUTS, SLIDING, STEP
 from server.engine import Engine, Session, load_session, plan_for
 from server.provider import Provider
 from server.tensors import WINDOW, Tensors
@@ -48,6 +49,8 @@ def load_engine(artifact: Artifact, provider: Provider, options: LoadOptions | N
     if options.tune:
         sessions |= _candidates(artifact, provider)
     replayed = dict(sessions)
+    rollouts = _rollouts(artifact, provider, batch_invariant=options.batch_invariant)
+    replayed |= rollouts
     if STEP in manifest.graphs:
         replayed[STEP] = _loaded(artifact, STEP, provider)
 
@@ -57,14 +60,19 @@ def load_engine(artifact: Artifact, provider: Provider, options: LoadOptions | N
     cases = golden.decode(artifact.read(GOLDEN), manifest)
     worst = golden.replay(manifest, {name: case for name, case in cases.items() if name in replayed}, run)
     engine = Engine(
-        manifest, sessions, provider, entries, fewest_windows=FEWEST_WINDOWS if options.batch_invariant else 1
+        manifest,
+        sessions,
+        provider,
+        entries,
+        fewest_windows=FEWEST_WINDOWS if options.batch_invariant else 1,
+        rollouts=rollouts,
     )
     if options.tune:
         engine.tune(options.largest_batch)
     if options.batch_invariant:
         engine.plan = plan.fixed(engine.plan[0].graph)
         check_batch_invariance(engine, cases[WINDOW].inputs)
-    for name, session in engine.sessions.items():
+    for name, session in (*engine.sessions.items(), *engine.rollouts.items()):
         elsewhere = _elsewhere(session, provider)
         if elsewhere:
             logger.warning("%s: not all of it runs on %s: %s", manifest.graphs[name].file, provider.name, elsewhere)
@@ -93,6 +101,14 @@ def _candidates(artifact: Artifact, provider: Provider) -> dict[str, Session]:
     return found
 
 
+def _rollouts(artifact: Artifact, provider: Provider, *, batch_invariant: bool) -> dict[str, Session]:
+    """Graphs of several values. Whether a call slides within one depends on how many windows it has."""
+    names = [name for name in ROLLOUTS if name in artifact.manifest.graphs]
+    if batch_invariant:
+        names = [name for name in names if name != SLIDING]
+    return {name: _loaded(artifact, name, provider) for name in names}
+
+
 def _elsewhere(session: Session, provider: Provider) -> str:
     """How many nodes run on other providers; empty where none do."""
     counts = session.nodes_by_provider()
@@ -101,14 +117,16 @@ def _elsewhere(session: Session, provider: Provider) -> str:
 
 def check_batch_invariance(engine: Engine, inputs: Inputs) -> None:
     """Run windows in batches of every size up to all of them. Raises ArtifactError if one's answer changes by a bit."""
-    together = engine.run(inputs)
+    runs = {engine.plan[0].graph: engine.run} | {graph: partial(engine.roll, graph) for graph in engine.rollouts}
     count = len(inputs[WINDOW])
-    for batch in range(1, count):
-        start = (count - batch) // 2
-        part = engine.run({name: array[start : start + batch] for name, array in inputs.items()})
-        for name, array in part.items():
-            if array.tobytes() != together[name][start : start + batch].tobytes():
-                raise ArtifactError(
-                    f"{engine.manifest.graphs[engine.plan[0].graph].file}: output {name!r} is not batch-invariant on "
-                    f"{engine.provider.name}: a batch of {batch} windows gives other bytes than one of {count}"
-                )
+    for graph, run in runs.items():
+        together = run(inputs)
+        for batch in range(1, count):
+            start = (count - batch) // 2
+            part = run({name: array[start : start + batch] for name, array in inputs.items()})
+            for name, array in part.items():
+                if array.tobytes() != together[name][start : start + batch].tobytes():
+                    raise ArtifactError(
+                        f"{engine.manifest.graphs[graph].file}: output {name!r} is not batch-invariant on "
+                        f"{engine.provider.name}: a batch of {batch} windows gives other bytes than one of {count}"
+                    )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
+from export.artifact.manifest import SLIDING
 from server.batcher import Answer
 from server.entry import Ends
 from server.errors import Draining, NotFinite
@@ -19,6 +20,7 @@ from server.validation import (
     check_levels,
     check_not_extreme,
     check_reply_size,
+    check_rollout,
     check_series,
     check_time_seconds,
     check_times_go_on,
@@ -36,6 +38,7 @@ class FieldNames:
     time_seconds: str
     series: str
     intervals: str
+    rollout: str
 
 
 class Question(NamedTuple):
@@ -43,7 +46,7 @@ class Question(NamedTuple):
 
     `windows` [N, T, F], `future` [N, horizon - 1, F - 1], `time_seconds` [N, T]. `series` is that of each window, by
     id, or by number, [N, 1]. `levels` are those of the intervals wanted, empty for all that the model has; None where
-    no intervals are wanted.
+    no intervals are wanted. `rollout` is what follows a value that is fed back, one of ROLLOUTS.
     """
 
     windows: NDArray[np.float32]
@@ -52,6 +55,7 @@ class Question(NamedTuple):
     time_seconds: NDArray[np.int64] | None = None
     series: Sequence[str] | NDArray[np.int64] | None = None
     levels: Sequence[float] | None = None
+    rollout: str = SLIDING
 
 
 class Predictor:
@@ -89,6 +93,7 @@ class Predictor:
         num_windows = len(windows_NTF)
         check_horizon(fields.horizon, horizon, self.max_horizon)
         check_times_go_on(fields.horizon, horizon, manifest)
+        check_rollout(fields.rollout, question.rollout, manifest, fields.horizon, horizon)
         places = check_levels(fields.intervals, question.levels, manifest, fields.horizon, horizon)
         check_reply_size(fields.horizon, num_windows, horizon, self._max_reply_bytes, num_levels=len(places))
         future_NHF = check_future(fields.future, question.future, manifest, num_windows, horizon)
@@ -103,6 +108,7 @@ class Predictor:
                 time_seconds_NT=time_seconds_NT,
                 series_N1=series_N1,
                 intervals=bool(places),
+                rollout=question.rollout,
                 deadline=deadline,
             )
         except NotFinite as error:

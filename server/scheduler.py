@@ -1,8 +1,9 @@
-"""Which windows run next: first come first served, packed up to the largest batch.
+"""Which windows run next: first come first served, packed with those of the same graph up to the largest batch.
 
 Plain policy: no thread, socket, clock or onnxruntime. Time comes in as an argument.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -29,7 +30,7 @@ class Slice(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one run takes, and what was found too late on the way."""
+    """What one run takes, all of one graph, and what was found too late on the way."""
 
     slices: list[Slice]
     expired: list[Entry]
@@ -39,6 +40,11 @@ class Batch(NamedTuple):
         """Windows in the run."""
         return sum(piece.num_windows for piece in self.slices)
 
+    @property
+    def graph(self) -> str:
+        """What is run."""
+        return self.slices[0].entry.graph
+
 
 class Scheduler:
     """A queue bounded in windows. `can_admit` before `admit`, always."""
@@ -46,7 +52,9 @@ class Scheduler:
     def __init__(self, *, max_batch_windows: int, max_queue_windows: int) -> None:
         self.max_batch_windows = max_batch_windows
         self.max_queue_windows = max_queue_windows
-        self._queue: deque[Entry] = deque()
+        # Calls by the graph that runs them next, oldest first, each with its place in the order of all.
+        self._queues: dict[str, deque[tuple[int, Entry]]] = {}
+        self._places = itertools.count()
         self._queued_windows = 0
 
     @property
@@ -55,7 +63,7 @@ class Scheduler:
         return self._queued_windows
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return sum(len(queue) for queue in self._queues.values())
 
     def can_admit(self, num_windows: int) -> bool:
         """Whether a call of `num_windows` fits. An empty queue takes any call, or a large one could never run."""
@@ -63,9 +71,12 @@ class Scheduler:
 
     def admit(self, entry: Entry) -> None:
         """Queue a call behind the others; so, too, one that has more steps to go, or it would hold them all up."""
-        self._queue.append(entry)
+        self._append(entry)
         entry.queued_windows = entry.num_windows
         self._queued_windows += entry.num_windows
+
+    def _append(self, entry: Entry) -> None:
+        self._queues.setdefault(entry.graph, deque()).append((next(self._places), entry))
 
     def close(self, entry: Entry) -> None:
         """Give up the place of a call whose caller has left or has its answer; closing twice is nothing."""
@@ -76,19 +87,32 @@ class Scheduler:
     def take(self, now: float) -> Batch:
         """Remove the next run's windows. Entries whose caller left are skipped, late ones are closed and handed back.
 
-        A call that does not fit whole goes behind the others with what is left of it: nobody waits for more than
-        one run of a large call.
+        The call that waits longest chooses the graph; others of the same graph join it, in their order. A call that
+        does not fit whole goes behind the others with what is left of it: nobody waits for more than one run of a
+        large call.
         """
         batch = Batch([], [])
-        room = self.max_batch_windows
-        while self._queue and room:
-            entry = self._queue.popleft()
-            if entry.closed:
-                continue
-            if now >= entry.deadline:
+        for queue in self._queues.values():
+            self._drop_dead(queue, now, batch.expired)
+        # Empty ones are forgotten.
+        self._queues = {graph: queue for graph, queue in self._queues.items() if queue}
+        if self._queues:
+            self._fill(batch, min(self._queues.values(), key=lambda queue: queue[0][0]), now)
+        return batch
+
+    def _drop_dead(self, queue: deque[tuple[int, Entry]], now: float, expired: list[Entry]) -> None:
+        """Until the first call is one that somebody waits for."""
+        while queue and (queue[0][1].closed or now >= queue[0][1].deadline):
+            _, entry = queue.popleft()
+            if not entry.closed:
                 self.close(entry)
-                batch.expired.append(entry)
-                continue
+                expired.append(entry)
+
+    def _fill(self, batch: Batch, queue: deque[tuple[int, Entry]], now: float) -> None:
+        rollout = queue[0][1].rollout
+        room = rollout.max_windows if rollout else self.max_batch_windows
+        while queue and room:
+            _, entry = queue.popleft()
             count = min(room, entry.queued_windows)
             batch.slices.append(Slice(entry, entry.cursor, entry.cursor + count))
             entry.cursor += count
@@ -96,13 +120,14 @@ class Scheduler:
             self._queued_windows -= count
             room -= count
             if entry.queued_windows:
-                self._queue.append(entry)
-        return batch
+                self._append(entry)
+            self._drop_dead(queue, now, batch.expired)
 
     def drop_all(self) -> Iterator[Entry]:
-        """Empty the queue, yielding every entry whose caller still waits."""
-        while self._queue:
-            entry = self._queue.popleft()
+        """Empty the queue, yielding every entry whose caller still waits, oldest first."""
+        waiting = sorted(itertools.chain(*self._queues.values()), key=lambda placed: placed[0])
+        self._queues.clear()
+        for _, entry in waiting:
             if not entry.closed:
                 self.close(entry)
                 yield entry

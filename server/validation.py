@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from export.artifact.manifest import Manifest
+from export.artifact.manifest import CARRY, SLIDING, Manifest
 from server.errors import InvalidRequest
 
 # Beyond this, a model's own float32 arithmetic (differences, scales) may overflow on finite input.
@@ -118,6 +118,17 @@ def check_times_go_on(field: str, horizon: int, manifest: Manifest) -> None:
     if manifest.calendar and manifest.window == 1 and horizon > manifest.direct_horizon:
         limit = f"it must be from 1 to {manifest.direct_horizon}: the time after a window of 1 value is not known"
         raise InvalidRequest(field, horizon, limit)
+
+
+def check_rollout(field: str, rollout: str, manifest: Manifest, horizon_field: str, horizon: int) -> None:
+    """Raises InvalidRequest if the state shall go on further than the model's graph takes it."""
+    if rollout != CARRY or horizon <= manifest.direct_horizon:
+        return
+    if CARRY not in manifest.graphs:
+        raise InvalidRequest(field, repr(rollout), f"the model has no graph for it; with {SLIDING!r} it goes on")
+    if horizon > manifest.rollout:
+        limit = f"with {field} {rollout!r} it must be from 1 to {manifest.rollout}"
+        raise InvalidRequest(horizon_field, horizon, limit)
 
 
 def check_series(

@@ -2,9 +2,9 @@
 
 Needs torch, so tests run it in a process of its own; what it writes is read by tests that do without.
 
-    demo         lstm, H 8, T 5, F 1, difference
+    demo         lstm, H 8, T 5, F 1, difference; rollouts of 6 values
     covariates   gru, H 6, 2 layers, T 4, F 3, standardize
-    last         rnn, H 5, T 6, F 1, last-value: no step graph
+    last         rnn, H 5, T 6, F 1, last-value: no step graph; 4 values by sliding
     demand       gru, H 6, 2 residual layers of 2 cells, T 6, F 2, difference; all that takes more than a window:
                  3 values ahead, calendar, scaled by series, normalized intervals
     windowed     lstm, H 5, T 5, F 1, standardize, scaled by the window, with a linear skip: no step graph; 2 values
@@ -19,6 +19,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import safetensors.torch
 import torch
@@ -27,7 +28,7 @@ from export import gate
 from export.artifact import folder, golden
 from export.artifact.folder import GOLDEN, SERIES, WEIGHTS
 from export.artifact.golden import Inputs
-from export.build import NUM_GOLDEN, describe, lower
+from export.build import NUM_GOLDEN, describe, lower, roll
 from export.lowering.source import source_of
 from training.model import ModelConfig, RecurrentModel
 from training.scaling import SeriesScaling
@@ -51,6 +52,8 @@ class Recipe:
     target_scale: list[float]
     # Zero and unit of each feature by the id of a series; the default's are the last.
     series: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    # Values in one run, if more than one.
+    rollout: int = 0
 
 
 RECIPES = (
@@ -62,6 +65,7 @@ RECIPES = (
         scale=[0.5],
         target_mean=[1.0],
         target_scale=[0.5],
+        rollout=6,
     ),
     Recipe(
         name="covariates",
@@ -80,6 +84,7 @@ RECIPES = (
         scale=[4.0],
         target_mean=[2.0],
         target_scale=[3.0],
+        rollout=4,
     ),
     Recipe(
         name="demand",
@@ -179,12 +184,14 @@ def publish(recipe: Recipe, models: Path) -> Path:
     """Lower, gate and publish one model as version 1."""
     model = build_model(recipe)
     source = source_of(model)
-    lowered = lower(source)
+    lowered = lower(source) | (roll(source, recipe.rollout)[0] if recipe.rollout else {})
     graphs = {name: proto.SerializeToString() for name, (_, proto) in lowered.items()}
-    manifest = describe(
-        model, source, {name: graph for name, (graph, _) in lowered.items()}, recipe.name, recipe.features
+    described = {name: graph for name, (graph, _) in lowered.items()}
+    manifest = msgspec.structs.replace(
+        describe(model, source, described, recipe.name, recipe.features), rollout=recipe.rollout
     )
-    cases = gate.golden_cases(model, sample_inputs(recipe, np.random.default_rng(SEED)), list(graphs))
+    inputs = sample_inputs(recipe, np.random.default_rng(SEED))
+    cases = gate.golden_cases(model, inputs, list(graphs), rollout=recipe.rollout)
     gate.check(model, manifest, graphs, [cases])
     files = {lowered[name][0].file: data for name, data in graphs.items()} | {
         GOLDEN: golden.encode(cases),

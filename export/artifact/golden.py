@@ -1,7 +1,7 @@
-"""golden.npz: inputs and what the reference made of them, for step, and for the window graphs, which all do the same.
+"""golden.npz: inputs and what the reference made of them, for window graphs (which all do the same) and all others.
 
-Arrays are named `window/<tensor>` and `step/<tensor>`: inputs float32, outputs float64 (the reference evaluated in
-float64 on the float32 weights), the batch dimension first. Pickled arrays are refused.
+Arrays are named `window/<tensor>`, `step/<tensor>` and so on: inputs float32, outputs float64 (the reference evaluated
+in float64 on the float32 weights), the batch dimension first. Pickled arrays are refused.
 """
 
 import io
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import GOLDEN
 from export.artifact.limits import Deviation, deviation
-from export.artifact.manifest import STEP, WINDOW, Graph, Manifest, Tensor
+from export.artifact.manifest import ROLLOUTS, STEP, WINDOW, Graph, Manifest, Tensor
 
 # float32 values, and int64 times and numbers of series.
 Inputs = dict[str, NDArray[Any]]
@@ -80,7 +80,7 @@ def decode(data: bytes, manifest: Manifest) -> dict[str, GoldenCase]:
 
 def _stored(graph: str) -> str:
     """What arrays of a graph are named by."""
-    return STEP if graph == STEP else WINDOW
+    return graph if graph in (STEP, *ROLLOUTS) else WINDOW
 
 
 def _check_case(name: str, graph: Graph, case: GoldenCase) -> None:
@@ -110,7 +110,7 @@ def replay(manifest: Manifest, cases: Mapping[str, GoldenCase], run: RunGraph) -
             served = run(graph, inputs)
             for tensor in manifest.graphs[graph].outputs:
                 expected = {name: array[:batch] for name, array in case.outputs.items()}
-                found = compare(served[tensor.name], expected, tensor, manifest, f"{graph} graph")
+                found = compare(served[tensor.name], expected, tensor, manifest, graph)
                 if not found.within:
                     where = f"{graph} graph ({manifest.graphs[graph].file}), output {tensor.name!r}, batch {batch}"
                     raise ArtifactError(
@@ -125,14 +125,15 @@ def compare(
     expected: Mapping[str, NDArray[np.float64]],
     tensor: Tensor,
     manifest: Manifest,
-    what: str,
+    graph: str,
 ) -> Deviation:
-    """The deviation of one output, given all outputs of the reference. Raises ArtifactError if the shapes differ."""
+    """The deviation of one output of `graph`, given all of the reference's. Raises ArtifactError if shapes differ."""
     scale = tensor.scale * expected[tensor.unit] if tensor.unit else tensor.scale
     try:
         if tensor.name in ENDS:
             reach_BKL = np.abs(expected[tensor.name] - expected["next"][..., None])
             scale = np.reshape(scale, (-1, 1, 1)) + reach_BKL
-        return deviation(served, expected[tensor.name], scale, manifest.tolerance)
+        fed_back = graph in ROLLOUTS and tensor.name == "next"
+        return deviation(served, expected[tensor.name], scale, manifest.tolerance, fed_back=fed_back)
     except ValueError as error:
-        raise ArtifactError(f"{GOLDEN}: {what}: {error}") from None
+        raise ArtifactError(f"{GOLDEN}: {graph} graph: {error}") from None

@@ -20,6 +20,9 @@ SHA256_PATTERN = r"^[0-9a-f]{64}\Z"
 
 # The graph of one step, and the window graph that every artifact has and every provider runs.
 STEP, WINDOW = "step", "window"
+# Graphs of several values ahead, by what a window's predecessors leave behind: nothing, or the state.
+SLIDING, CARRY = "sliding", "carry"
+ROLLOUTS = (SLIDING, CARRY)
 
 # int64 on the wire.
 MAX_INTEGER = 2**63 - 1
@@ -129,9 +132,11 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     intervals: Intervals | None = None
     # How many values ahead one run of the window graph gives; the server slides on from there.
     direct_horizon: Positive
+    # How many values ahead the graphs "sliding" and "carry" give, each read as if it had been seen.
+    rollout: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)] = 0
     opset: Positive
     ir_version: Positive
-    # By name: "window" and every further lowering, "step" where the model can be stepped.
+    # By name: "window" and every further lowering of it, "step" where the model can be stepped, and rollouts.
     graphs: dict[str, Graph]
     plan: Annotated[list[PlanEntry], msgspec.Meta(min_length=1)]
     # The execution provider whose times made the plan; empty where none were taken.
@@ -148,8 +153,8 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     sha256: Sha256 | Literal[""] = ""
 
     def window_graphs(self) -> list[str]:
-        """Every graph that a plan could choose: all but the step."""
-        return [name for name in self.graphs if name != STEP]
+        """Every graph that a plan could choose: all that give what the window graph gives."""
+        return [name for name in self.graphs if name not in (STEP, *ROLLOUTS)]
 
 
 def digest(manifest: Manifest) -> str:
@@ -198,8 +203,8 @@ def _check_references(manifest: Manifest) -> None:
     for entry in manifest.plan:
         if entry.graph not in manifest.graphs:
             raise ArtifactError(f"{MANIFEST}: plan names graph {entry.graph!r}, which is not in graphs")
-        if entry.graph == STEP:
-            raise ArtifactError(f"{MANIFEST}: plan names the step graph, which takes no windows")
+        if entry.graph not in manifest.window_graphs():
+            raise ArtifactError(f"{MANIFEST}: plan names the {entry.graph} graph, which is no window graph")
     bounds = [entry.max_batch for entry in manifest.plan[:-1]]
     if any(bound is None for bound in bounds) or sorted({bound or 0 for bound in bounds}) != bounds:
         raise ArtifactError(f"{MANIFEST}: plan has max_batch {bounds}; they must grow, and only the last may be null")
@@ -207,6 +212,7 @@ def _check_references(manifest: Manifest) -> None:
         raise ArtifactError(f"{MANIFEST}: the last entry of plan must have max_batch null")
     if ("step" in manifest.graphs) == bool(manifest.not_steppable):
         raise ArtifactError(f"{MANIFEST}: either graphs has a step graph or not_steppable says why not")
+    _check_rollouts(manifest)
     for name, graph in manifest.graphs.items():
         if graph.file not in manifest.files:
             raise ArtifactError(f"{MANIFEST}: graph {name!r} names file {graph.file!r}, which is not in files")
@@ -218,6 +224,14 @@ def _check_references(manifest: Manifest) -> None:
                 )
     if MANIFEST in manifest.files:
         raise ArtifactError(f"{MANIFEST}: lists itself in files")
+
+
+def _check_rollouts(manifest: Manifest) -> None:
+    """Who has rollouts says how long they are, and gives one value at a time otherwise."""
+    length, direct = manifest.rollout, manifest.direct_horizon
+    for name in ROLLOUTS:
+        if name in manifest.graphs and (length < 2 or direct > 1):
+            raise ArtifactError(f"{MANIFEST}: graphs has {name!r}, but rollout is {length} and direct_horizon {direct}")
 
 
 def is_model_name(name: str) -> bool:

@@ -13,7 +13,7 @@ Primed: the node multiplies by the zero state too, so the first step is written 
 the node goes on from the state that it leaves. A step less is a share of 1 / T less: worth it in short windows alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ import onnx
 from numpy.typing import NDArray
 
 from export.artifact.manifest import Graph
-from export.graph import GraphBuilder
-from export.lowering.cells import State
+from export.graph import END, GraphBuilder
+from export.lowering.cells import STATE_FIELDS, State
 from export.lowering.source import Placed, Source
 from export.lowering.unrolled import steps, together
 from export.lowering.window import Recurred, window_graph
@@ -68,7 +68,7 @@ def fusable(source: Source) -> bool:
 
 def fused(source: Source, *, fold: bool = True) -> tuple[Graph, onnx.ModelProto]:
     """The window graph with one recurrent node for each layer; `fold` as in `window_graph`."""
-    return window_graph(source, _layers, lowering="fused", file=FILE, fold=fold)
+    return window_graph(source, fused_layers, lowering="fused", file=FILE, fold=fold)
 
 
 def primed(source: Source) -> tuple[Graph, onnx.ModelProto]:
@@ -81,8 +81,9 @@ def primable(source: Source) -> bool:
     return fusable(source) and 1 < source.config.window <= LONGEST_PRIMED
 
 
-def _layers(g: GraphBuilder, source: Source, x: str) -> Recurred:
-    return _fused(g, source, g.op("Transpose", x, perm=[1, 0, 2]), None)
+def fused_layers(g: GraphBuilder, source: Source, x: str) -> Recurred:
+    """The recurrence from what the cells read, [B, T, I]."""
+    return recurred(g, source, g.op("Transpose", x, perm=[1, 0, 2]), None)[0]
 
 
 def _primed_layers(g: GraphBuilder, source: Source, x: str) -> Recurred:
@@ -91,63 +92,76 @@ def _primed_layers(g: GraphBuilder, source: Source, x: str) -> Recurred:
     first = g.op("Squeeze", g.op("Slice", below, g.ints(0), g.ints(1), g.ints(0)), g.ints(0))
     rest = g.op("Slice", below, g.ints(1), g.ints(num_steps), g.ints(0))
     (output,), states = steps(g, source, [first], None)
-    recurred = _fused(g, source, rest, states)
+    before = [tuple(g.op("Unsqueeze", field, g.ints(0)) for field in state) for state in states]
+    found, _ = recurred(g, source, rest, before)
 
     def earlier() -> str:
-        return output if num_steps == 2 else together(g, [output, recurred.earlier()])
+        return output if num_steps == 2 else together(g, [output, found.earlier()])
 
-    return Recurred(recurred.last, earlier)
+    return Recurred(found.last, earlier)
 
 
-def _fused(g: GraphBuilder, source: Source, below: str, states: list[State] | None) -> Recurred:
-    """The layers' nodes on what the lowest of them reads, [T, B, I]; `states` before it, or None, which is zero."""
+def recurred(
+    g: GraphBuilder, source: Source, below: str, states: Sequence[State] | None, *, name: str = "layer"
+) -> tuple[Recurred, list[State]]:
+    """The layers' nodes on what the lowest of them reads, [T, B, I], and the states behind it.
+
+    A state's fields are [1, B, H]; `states` before it, or None, which is zero. `name` tells nodes of one graph apart.
+    """
     config = source.config
     last = every = ""
+    after: list[State] = []
     for k, (placed,) in enumerate(source.layers):
         is_top = k == config.num_layers - 1
         adds = config.residual and k > 0
         needs_all = not is_top or adds or config.intervals == "normalized"
         before = None if states is None else states[k]
-        every, last = _node(g, source, placed, below, f"layer_{k}", before=before, needs_all=needs_all)
+        every, state = _node(g, source, placed, below, f"{name}_{k}", before=before, needs_all=needs_all)
+        after.append(state)
+        last = state[0]
         if adds:
             every = g.op("Add", every, below)
-            last = g.op("Slice", every, g.ints(-1), g.ints(config.window), g.ints(0))
+            last = g.op("Slice", every, g.ints(-1), g.ints(END), g.ints(0))
         below = every
 
     def earlier() -> str:
         outputs = g.op("Slice", every, g.ints(0), g.ints(-1), g.ints(0))
         return g.op("Reshape", outputs, g.ints(-1, config.hidden_size))
 
-    return Recurred(g.op("Squeeze", last, g.ints(0)), earlier)
+    return Recurred(g.op("Squeeze", last, g.ints(0)), earlier), after
 
 
 def _node(
     g: GraphBuilder, source: Source, placed: Placed, x: str, name: str, *, before: State | None, needs_all: bool
-) -> tuple[str, str]:
-    """The outputs of a layer, [T, B, H] (or "") and [1, B, H], from what it reads, [T, B, I]."""
-    hidden = source.config.hidden_size
-    kind = NODES[type(placed.cell)]
-    weights = [
-        g.constant(f"{placed.prefix}.{part}", array)
-        for part, array in zip("WRB", _weights(source, placed, kind), strict=True)
-    ]
+) -> tuple[str, State]:
+    """The outputs of a layer, [T, B, H] (or ""), and its state, [1, B, H] each, from what it reads, [T, B, I]."""
+    parts = zip("WRB", node_weights(source, placed), strict=True)
+    weights = [g.constant(f"{placed.prefix}.{part}", array) for part, array in parts]
+    return node(g, placed.cell, x, weights, before, name=name, needs_all=needs_all)
+
+
+def node(
+    g: GraphBuilder, cell: Cell, x: str, weights: Sequence[str], before: State | None, *, name: str, needs_all: bool
+) -> tuple[str, State]:
+    """One recurrent node on x [T, B, I], with W, R and B: all outputs [T, B, H] (or ""), and the state after."""
+    kind, fields = NODES[type(cell)], STATE_FIELDS[type(cell)]
     # No sequence lengths: all windows are as long.
-    initial = [] if before is None else ["", *(g.op("Unsqueeze", field, g.ints(0)) for field in before)]
-    every, last = g.multi_op(
+    initial = [] if before is None else ["", *before]
+    every, *state = g.multi_op(
         kind.op_type,
         x,
         *weights,
         *initial,
-        outputs=[f"{name}_every" if needs_all else "", f"{name}_last"],
-        hidden_size=hidden,
+        outputs=[g.named(f"{name}_every") if needs_all else "", *(g.named(f"{name}_{field}") for field in fields)],
+        hidden_size=cell.hidden_size,
         **kind.attributes,
     )
-    return g.op("Squeeze", every, g.ints(1)) if needs_all else "", last
+    return g.op("Squeeze", every, g.ints(1)) if needs_all else "", tuple(state)
 
 
-def _weights(source: Source, placed: Placed, kind: Node) -> tuple[Array, Array, Array]:
+def node_weights(source: Source, placed: Placed) -> tuple[Array, Array, Array]:
     """W, R and B of a node."""
-    hidden = source.config.hidden_size
+    hidden, kind = source.config.hidden_size, NODES[type(placed.cell)]
     of_input, of_state, biases, state_biases = [], [], [], []
     for gate in kind.gates:
         weight, bias, state_bias = _gate(source.weights, f"{placed.prefix}.{gate.name}", hidden)

@@ -43,11 +43,11 @@ def decode(
     if anchor is not None:
         point = g.op("Add", anchor, point)
     if target is None:
-        g.rename(point, "next")
-        point = "next"
+        g.rename(point, g.named("next"))
+        point = g.named("next")
     else:
-        point = g.op("Add", target.zero, g.op("Mul", point, target.unit), output="next")
-        g.op("Identity", target.unit, output="unit")
+        point = g.op("Add", target.zero, g.op("Mul", point, target.unit), output=g.named("next"))
+        g.op("Identity", target.unit, output=g.named("unit"))
     if config.intervals != "none":
         _ends(g, source, h, point, target=target, recent=recent)
     return said
@@ -76,7 +76,7 @@ def _ends(g: GraphBuilder, source: Source, h: str, point: str, *, target: Ruler 
         distance = g.op("Squeeze", side, g.ints(axis))
         if target is not None:
             distance = g.op("Mul", distance, unit)
-        g.op(operation, point, distance, output=name)
+        g.op(operation, point, distance, output=g.named(name))
 
 
 def outputs(source: Source) -> list[Tensor]:

@@ -37,6 +37,16 @@ def encode_value(g: GraphBuilder, source: Source, value: str, state: dict[str, s
     raise AssertionError(f"transform {kind!r} cannot be stepped: this is a bug")
 
 
+def encode_next(g: GraphBuilder, source: Source, value: str, previous: str) -> str:
+    """What the cells read of one value behind another, both [B, F]."""
+    kind = source.config.transform
+    if kind == "standardize":
+        return _scaled(g, source, value)
+    if kind in ("difference", "value-and-difference"):
+        return _scaled(g, source, _beside_values(g, kind, value, g.op("Sub", value, previous), axis=1))
+    raise AssertionError(f"transform {kind!r} cannot be stepped: this is a bug")
+
+
 def _beside_values(g: GraphBuilder, kind: str, values: str, difference: str, *, axis: int) -> str:
     """The differences, behind the values where both are shown."""
     return difference if kind == "difference" else g.op("Concat", values, difference, axis=axis)

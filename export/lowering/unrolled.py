@@ -21,10 +21,11 @@ FILE = "window.onnx"
 
 def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
     """The window graph without recurrent or control-flow nodes."""
-    return window_graph(source, _steps, lowering="unrolled", file=FILE)
+    return window_graph(source, unrolled_steps, lowering="unrolled", file=FILE)
 
 
-def _steps(g: GraphBuilder, source: Source, x: str) -> Recurred:
+def unrolled_steps(g: GraphBuilder, source: Source, x: str) -> Recurred:
+    """The recurrence from what the cells read, [B, T, I]."""
     outputs, _ = steps(g, source, values(g, g.op("Transpose", x, perm=[1, 0, 2]), source.config.window), None)
     return Recurred(outputs[-1], lambda: together(g, outputs[:-1]))
 

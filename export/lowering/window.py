@@ -39,19 +39,7 @@ def window_graph(
         source = folded(source)
     config = source.config
     g = GraphBuilder(source.weights)
-    ruler = scaling.ruler(g, config.scaling, window="window", num_steps=config.window, num_series=config.num_series)
-    ruled = scaling.rule(g, ruler, "window")
-    x, anchor = transforms.encode_window(g, source, ruled)
-    x = calendar.with_channels(g, config.calendar, x)
-    outputs = recurrence(g, source, x)
-    lately = None
-    if config.intervals == "normalized":
-        lately = recent_error.of_window(g, source, ruled, outputs.earlier())
-    linear = None
-    if config.linear_skip:
-        linear = g.op("MatMul", g.op("Flatten", x), g.weight("linear_skip"))
-    head.decode(g, source, outputs.last, anchor=anchor, ruler=ruler, recent=lately, linear=linear)
-
+    write_window(g, source, recurrence, "window")
     graph = Graph(
         file=file,
         lowering=lowering,
@@ -62,3 +50,20 @@ def window_graph(
         outputs=head.outputs(source),
     )
     return graph, g.model(lowering, graph.inputs, graph.outputs)
+
+
+def write_window(g: GraphBuilder, source: Source, recurrence: Recurrence, window: str) -> None:
+    """All nodes from `window` [B, T, F] to the outputs, which are named as `g` names them."""
+    config = source.config
+    ruler = scaling.ruler(g, config.scaling, window=window, num_steps=config.window, num_series=config.num_series)
+    ruled = scaling.rule(g, ruler, window)
+    x, anchor = transforms.encode_window(g, source, ruled)
+    x = calendar.with_channels(g, config.calendar, x)
+    outputs = recurrence(g, source, x)
+    lately = None
+    if config.intervals == "normalized":
+        lately = recent_error.of_window(g, source, ruled, outputs.earlier())
+    linear = None
+    if config.linear_skip:
+        linear = g.op("MatMul", g.op("Flatten", x), g.weight("linear_skip"))
+    head.decode(g, source, outputs.last, anchor=anchor, ruler=ruler, recent=lately, linear=linear)

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnextvalue/v1/nextvalue.proto\x12\x0cnextvalue.v1\"?\n\nFloatArray\x12\r\n\x05shape\x18\x01 \x03(\x03\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x12\n\nraw_values\x18\x03 \x01(\x0c\"=\n\x08IntArray\x12\r\n\x05shape\x18\x01 \x03(\x03\x12\x0e\n\x06values\x18\x02 \x03(\x10\x12\x12\n\nraw_values\x18\x03 \x01(\x0c\"\x1b\n\tIntervals\x12\x0e\n\x06levels\x18\x01 \x03(\x01\"\x80\x02\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12)\n\x07windows\x18\x03 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12\x0f\n\x07horizon\x18\x04 \x01(\x05\x12(\n\x06\x66uture\x18\x05 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12,\n\x0ctime_seconds\x18\x06 \x01(\x0b\x32\x16.nextvalue.v1.IntArray\x12\x0e\n\x06series\x18\x07 \x03(\t\x12*\n\tintervals\x18\x08 \x01(\x0b\x32\x17.nextvalue.v1.Intervals\"\x8a\x02\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12-\n\x0bpredictions\x18\x03 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12\x15\n\rqueue_time_ns\x18\x04 \x01(\x03\x12\x13\n\x0brun_time_ns\x18\x05 \x01(\x03\x12\'\n\x05lower\x18\x06 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12\'\n\x05upper\x18\x07 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12\x0e\n\x06levels\x18\x08 \x03(\x01\x12\x1a\n\x12num_unknown_series\x18\t \x01(\x03\"\x13\n\x11ListModelsRequest\"9\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.nextvalue.v1.Model\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\\\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x08versions\x18\x02 \x03(\x0b\x32\x1a.nextvalue.v1.ModelVersion\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x03 \x01(\x03\"\x80\x02\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .nextvalue.v1.ModelVersion.State\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1e.nextvalue.v1.ModelDescription\"i\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x11\n\rSTATE_SERVING\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x11\n\rSTATE_STANDBY\x10\x04\"\x80\x03\n\x10ModelDescription\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\x13\n\x0bhidden_size\x18\x02 \x01(\x05\x12\x12\n\nnum_layers\x18\x03 \x01(\x05\x12\x0e\n\x06window\x18\x04 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x12\x11\n\ttransform\x18\x06 \x01(\t\x12\x13\n\x0bmax_horizon\x18\x07 \x01(\x05\x12\x10\n\x08stateful\x18\x08 \x01(\x08\x12\x10\n\x08provider\x18\t \x01(\t\x12\x16\n\x0e\x64irect_horizon\x18\n \x01(\x05\x12\x10\n\x08\x63\x61lendar\x18\x0b \x03(\t\x12\x0f\n\x07scaling\x18\x0c \x01(\t\x12\x12\n\nnum_series\x18\r \x01(\x03\x12\x11\n\tintervals\x18\x0e \x01(\t\x12\x0e\n\x06levels\x18\x0f \x03(\x01\x12\x18\n\x10transition_depth\x18\x10 \x01(\x05\x12\x10\n\x08residual\x18\x11 \x01(\x08\x12\x14\n\x0coutput_depth\x18\x12 \x01(\x05\x12\x13\n\x0blinear_skip\x18\x13 \x01(\x08\x32\xe4\x01\n\tNextValue\x12\x46\n\x07Predict\x12\x1c.nextvalue.v1.PredictRequest\x1a\x1d.nextvalue.v1.PredictResponse\x12O\n\nListModels\x12\x1f.nextvalue.v1.ListModelsRequest\x1a .nextvalue.v1.ListModelsResponse\x12>\n\x08GetModel\x12\x1d.nextvalue.v1.GetModelRequest\x1a\x13.nextvalue.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnextvalue/v1/nextvalue.proto\x12\x0cnextvalue.v1\"?\n\nFloatArray\x12\r\n\x05shape\x18\x01 \x03(\x03\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x12\n\nraw_values\x18\x03 \x01(\x0c\"=\n\x08IntArray\x12\r\n\x05shape\x18\x01 \x03(\x03\x12\x0e\n\x06values\x18\x02 \x03(\x10\x12\x12\n\nraw_values\x18\x03 \x01(\x0c\"\x1b\n\tIntervals\x12\x0e\n\x06levels\x18\x01 \x03(\x01\"\xa8\x02\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12)\n\x07windows\x18\x03 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12\x0f\n\x07horizon\x18\x04 \x01(\x05\x12(\n\x06\x66uture\x18\x05 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12,\n\x0ctime_seconds\x18\x06 \x01(\x0b\x32\x16.nextvalue.v1.IntArray\x12\x0e\n\x06series\x18\x07 \x03(\t\x12*\n\tintervals\x18\x08 \x01(\x0b\x32\x17.nextvalue.v1.Intervals\x12&\n\x07rollout\x18\t \x01(\x0e\x32\x15.nextvalue.v1.Rollout\"\x8a\x02\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12-\n\x0bpredictions\x18\x03 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12\x15\n\rqueue_time_ns\x18\x04 \x01(\x03\x12\x13\n\x0brun_time_ns\x18\x05 \x01(\x03\x12\'\n\x05lower\x18\x06 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12\'\n\x05upper\x18\x07 \x01(\x0b\x32\x18.nextvalue.v1.FloatArray\x12\x0e\n\x06levels\x18\x08 \x03(\x01\x12\x1a\n\x12num_unknown_series\x18\t \x01(\x03\"\x13\n\x11ListModelsRequest\"9\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.nextvalue.v1.Model\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\\\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x08versions\x18\x02 \x03(\x0b\x32\x1a.nextvalue.v1.ModelVersion\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x03 \x01(\x03\"\x80\x02\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .nextvalue.v1.ModelVersion.State\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1e.nextvalue.v1.ModelDescription\"i\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x11\n\rSTATE_SERVING\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x11\n\rSTATE_STANDBY\x10\x04\"\x97\x03\n\x10ModelDescription\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\x13\n\x0bhidden_size\x18\x02 \x01(\x05\x12\x12\n\nnum_layers\x18\x03 \x01(\x05\x12\x0e\n\x06window\x18\x04 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x12\x11\n\ttransform\x18\x06 \x01(\t\x12\x13\n\x0bmax_horizon\x18\x07 \x01(\x05\x12\x10\n\x08stateful\x18\x08 \x01(\x08\x12\x10\n\x08provider\x18\t \x01(\t\x12\x16\n\x0e\x64irect_horizon\x18\n \x01(\x05\x12\x10\n\x08\x63\x61lendar\x18\x0b \x03(\t\x12\x0f\n\x07scaling\x18\x0c \x01(\t\x12\x12\n\nnum_series\x18\r \x01(\x03\x12\x11\n\tintervals\x18\x0e \x01(\t\x12\x0e\n\x06levels\x18\x0f \x03(\x01\x12\x18\n\x10transition_depth\x18\x10 \x01(\x05\x12\x10\n\x08residual\x18\x11 \x01(\x08\x12\x14\n\x0coutput_depth\x18\x12 \x01(\x05\x12\x13\n\x0blinear_skip\x18\x13 \x01(\x08\x12\x15\n\rcarry_horizon\x18\x14 \x01(\x05*J\n\x07Rollout\x12\x17\n\x13ROLLOUT_UNSPECIFIED\x10\x00\x12\x13\n\x0fROLLOUT_SLIDING\x10\x01\x12\x11\n\rROLLOUT_CARRY\x10\x02\x32\xe4\x01\n\tNextValue\x12\x46\n\x07Predict\x12\x1c.nextvalue.v1.PredictRequest\x1a\x1d.nextvalue.v1.PredictResponse\x12O\n\nListModels\x12\x1f.nextvalue.v1.ListModelsRequest\x1a .nextvalue.v1.ListModelsResponse\x12>\n\x08GetModel\x12\x1d.nextvalue.v1.GetModelRequest\x1a\x13.nextvalue.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nextvalue.v1.nextvalue_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ROLLOUT']._serialized_start=1648
+  _globals['_ROLLOUT']._serialized_end=1722
   _globals['_FLOATARRAY']._serialized_start=46
   _globals['_FLOATARRAY']._serialized_end=109
   _globals['_INTARRAY']._serialized_start=111
@@ -38,23 +40,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INTERVALS']._serialized_start=174
   _globals['_INTERVALS']._serialized_end=201
   _globals['_PREDICTREQUEST']._serialized_start=204
-  _globals['_PREDICTREQUEST']._serialized_end=460
-  _globals['_PREDICTRESPONSE']._serialized_start=463
-  _globals['_PREDICTRESPONSE']._serialized_end=729
-  _globals['_LISTMODELSREQUEST']._serialized_start=731
-  _globals['_LISTMODELSREQUEST']._serialized_end=750
-  _globals['_LISTMODELSRESPONSE']._serialized_start=752
-  _globals['_LISTMODELSRESPONSE']._serialized_end=809
-  _globals['_GETMODELREQUEST']._serialized_start=811
-  _globals['_GETMODELREQUEST']._serialized_end=843
-  _globals['_MODEL']._serialized_start=845
-  _globals['_MODEL']._serialized_end=937
-  _globals['_MODELVERSION']._serialized_start=940
-  _globals['_MODELVERSION']._serialized_end=1196
-  _globals['_MODELVERSION_STATE']._serialized_start=1091
-  _globals['_MODELVERSION_STATE']._serialized_end=1196
-  _globals['_MODELDESCRIPTION']._serialized_start=1199
-  _globals['_MODELDESCRIPTION']._serialized_end=1583
-  _globals['_NEXTVALUE']._serialized_start=1586
-  _globals['_NEXTVALUE']._serialized_end=1814
+  _globals['_PREDICTREQUEST']._serialized_end=500
+  _globals['_PREDICTRESPONSE']._serialized_start=503
+  _globals['_PREDICTRESPONSE']._serialized_end=769
+  _globals['_LISTMODELSREQUEST']._serialized_start=771
+  _globals['_LISTMODELSREQUEST']._serialized_end=790
+  _globals['_LISTMODELSRESPONSE']._serialized_start=792
+  _globals['_LISTMODELSRESPONSE']._serialized_end=849
+  _globals['_GETMODELREQUEST']._serialized_start=851
+  _globals['_GETMODELREQUEST']._serialized_end=883
+  _globals['_MODEL']._serialized_start=885
+  _globals['_MODEL']._serialized_end=977
+  _globals['_MODELVERSION']._serialized_start=980
+  _globals['_MODELVERSION']._serialized_end=1236
+  _globals['_MODELVERSION_STATE']._serialized_start=1131
+  _globals['_MODELVERSION_STATE']._serialized_end=1236
+  _globals['_MODELDESCRIPTION']._serialized_start=1239
+  _globals['_MODELDESCRIPTION']._serialized_end=1646
+  _globals['_NEXTVALUE']._serialized_start=1725
+  _globals['_NEXTVALUE']._serialized_end=1953
 # @@protoc_insertion_point(module_scope)

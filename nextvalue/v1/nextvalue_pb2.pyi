@@ -22,6 +22,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Rollout:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RolloutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rollout.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLLOUT_UNSPECIFIED: _Rollout.ValueType  # 0
+    """Sliding."""
+    ROLLOUT_SLIDING: _Rollout.ValueType  # 1
+    """Each value is predicted from the last T values, predicted ones among them, by a cell that has seen nothing else."""
+    ROLLOUT_CARRY: _Rollout.ValueType  # 2
+    """The cell's state goes on from value to value. Only up to the model's carry_horizon."""
+
+class Rollout(_Rollout, metaclass=_RolloutEnumTypeWrapper):
+    """What follows a value that was predicted and not seen, where the horizon goes beyond what one run gives."""
+
+ROLLOUT_UNSPECIFIED: Rollout.ValueType  # 0
+"""Sliding."""
+ROLLOUT_SLIDING: Rollout.ValueType  # 1
+"""Each value is predicted from the last T values, predicted ones among them, by a cell that has seen nothing else."""
+ROLLOUT_CARRY: Rollout.ValueType  # 2
+"""The cell's state goes on from value to value. Only up to the model's carry_horizon."""
+Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
+
 @_typing.final
 class FloatArray(_message.Message):
     """A dense float32 array. Exactly one of `values` and `raw_values` is filled."""
@@ -128,12 +152,15 @@ class PredictRequest(_message.Message):
     TIME_SECONDS_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
     INTERVALS_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model."""
     version: _builtins.str
     """Version number or label; empty: the server's choice."""
     horizon: _builtins.int
     """How many values ahead; 0 means 1."""
+    rollout: Global___Rollout.ValueType
+    """How predictions are fed back."""
     @_builtins.property
     def windows(self) -> Global___FloatArray:
         """Windows [N, T, F], or [N, T] when the model has one feature. Oldest value first; feature 0 is the target."""
@@ -174,10 +201,11 @@ class PredictRequest(_message.Message):
         time_seconds: Global___IntArray | None = ...,
         series: _abc.Iterable[_builtins.str] | None = ...,
         intervals: Global___Intervals | None = ...,
+        rollout: Global___Rollout.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["future", b"future", "intervals", b"intervals", "time_seconds", b"time_seconds", "windows", b"windows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["future", b"future", "horizon", b"horizon", "intervals", b"intervals", "model", b"model", "series", b"series", "time_seconds", b"time_seconds", "version", b"version", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["future", b"future", "horizon", b"horizon", "intervals", b"intervals", "model", b"model", "rollout", b"rollout", "series", b"series", "time_seconds", b"time_seconds", "version", b"version", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,6 +434,7 @@ class ModelDescription(_message.Message):
     RESIDUAL_FIELD_NUMBER: _builtins.int
     OUTPUT_DEPTH_FIELD_NUMBER: _builtins.int
     LINEAR_SKIP_FIELD_NUMBER: _builtins.int
+    CARRY_HORIZON_FIELD_NUMBER: _builtins.int
     cell: _builtins.str
     """Cell kind: rnn, lstm, gru, gru-reset-after, nn.lstm or nn.gru."""
     hidden_size: _builtins.int
@@ -436,6 +465,8 @@ class ModelDescription(_message.Message):
     """Layers behind the last cell."""
     linear_skip: _builtins.bool
     """Whether what is linear in the window is added to what the cells say."""
+    carry_horizon: _builtins.int
+    """Largest horizon with ROLLOUT_CARRY; 0 where the model has no graph for it."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the F features; the first is the target."""
@@ -470,10 +501,11 @@ class ModelDescription(_message.Message):
         residual: _builtins.bool = ...,
         output_depth: _builtins.int = ...,
         linear_skip: _builtins.bool = ...,
+        carry_horizon: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "cell", b"cell", "direct_horizon", b"direct_horizon", "features", b"features", "hidden_size", b"hidden_size", "intervals", b"intervals", "levels", b"levels", "linear_skip", b"linear_skip", "max_horizon", b"max_horizon", "num_layers", b"num_layers", "num_series", b"num_series", "output_depth", b"output_depth", "provider", b"provider", "residual", b"residual", "scaling", b"scaling", "stateful", b"stateful", "transform", b"transform", "transition_depth", b"transition_depth", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "carry_horizon", b"carry_horizon", "cell", b"cell", "direct_horizon", b"direct_horizon", "features", b"features", "hidden_size", b"hidden_size", "intervals", b"intervals", "levels", b"levels", "linear_skip", b"linear_skip", "max_horizon", b"max_horizon", "num_layers", b"num_layers", "num_series", b"num_series", "output_depth", b"output_depth", "provider", b"provider", "residual", b"residual", "scaling", b"scaling", "stateful", b"stateful", "transform", b"transform", "transition_depth", b"transition_depth", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,6 +35,7 @@ class Check:
     """What one run took and gave, or a part of its rows, copied."""
 
     manifest: Manifest
+    graph: str
     inputs: Tensors
     outputs: Tensors
 
@@ -59,8 +60,8 @@ class ParityMonitor:
         """Begin checking; the reference is started at once, so that the first checks need not wait for it."""
         self._thread.start()
 
-    def offer(self, manifest: Manifest, inputs: Tensors, outputs: Tensors) -> None:
-        """Maybe check this run."""
+    def offer(self, manifest: Manifest, inputs: Tensors, outputs: Tensors, *, graph: str = WINDOW) -> None:
+        """Maybe check this run of `graph`: the window's, whichever lowering ran, or a rollout."""
         if self._random.random() >= self._share:
             return
         if self._queue.full():
@@ -71,6 +72,7 @@ class ParityMonitor:
             return
         check = Check(
             manifest,
+            graph,
             {name: array[rows] for name, array in inputs.items()},
             {name: array[rows] for name, array in outputs.items()},
         )
@@ -101,10 +103,10 @@ class ParityMonitor:
             "type": "run",
             "model": manifest.name,
             "version": manifest.version,
-            "graph": WINDOW,
+            "graph": check.graph,
         }
         reply = self._link.call(Frame(fields, check.inputs))
-        tensors = manifest.graphs[WINDOW].outputs
+        tensors = manifest.graphs[check.graph].outputs
         if reply.fields.get("type") != "result" or not _same_shapes(tensors, check.outputs, reply.arrays):
             message = reply.fields.get("message", f"an answer of other shapes: {reply.fields}")
             self._log("reference", logging.ERROR, f"reference of {manifest.name}/{manifest.version}: {message}")
@@ -112,7 +114,7 @@ class ParityMonitor:
             return
         worst = Deviation()
         for tensor in tensors:
-            found = golden.compare(check.outputs[tensor.name], reply.arrays, tensor, manifest, "live")
+            found = golden.compare(check.outputs[tensor.name], reply.arrays, tensor, manifest, check.graph)
             worst = worst.worst(found)
             if not found.within:
                 self._log(

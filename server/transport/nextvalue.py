@@ -1,9 +1,10 @@
 """nextvalue.v1.NextValue."""
 
-from export.artifact.manifest import Manifest
+from export.artifact.manifest import CARRY, SLIDING, Manifest
 from nextvalue.v1 import nextvalue_pb2 as pb
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueServicer
 from server import repository
+from server.errors import InvalidRequest
 from server.predictor import FieldNames, Predictor, Question
 from server.transport.arrays import from_message, to_message
 from server.transport.calls import Calls, Context, Labels, deadline_of
@@ -15,7 +16,10 @@ _FIELDS = FieldNames(
     time_seconds="time_seconds",
     series="series",
     intervals="intervals",
+    rollout="rollout",
 )
+
+_ROLLOUTS = {pb.ROLLOUT_UNSPECIFIED: SLIDING, pb.ROLLOUT_SLIDING: SLIDING, pb.ROLLOUT_CARRY: CARRY}
 
 _STATES = {
     repository.State.LOADING: pb.ModelVersion.STATE_LOADING,
@@ -49,6 +53,7 @@ class NextValue(NextValueServicer):
             else None,
             series=request.series or None,
             levels=request.intervals.levels if request.HasField("intervals") else None,
+            rollout=_rollout(request.rollout),
         )
         answer = await self._predictor.predict(served, question, deadline=deadline_of(context), fields=_FIELDS)
         raw = bool(request.windows.raw_values)
@@ -102,6 +107,12 @@ class NextValue(NextValueServicer):
         return described
 
 
+def _rollout(number: "pb.Rollout.ValueType") -> str:
+    if number not in _ROLLOUTS:
+        raise InvalidRequest("rollout", number, f"it must be from 0 to {max(_ROLLOUTS)}")
+    return _ROLLOUTS[number]
+
+
 def describe(manifest: Manifest) -> pb.ModelDescription:
     """What a manifest says of its model."""
     intervals = manifest.intervals
@@ -123,4 +134,5 @@ def describe(manifest: Manifest) -> pb.ModelDescription:
         residual=manifest.residual,
         output_depth=manifest.output_depth,
         linear_skip=manifest.linear_skip,
+        carry_horizon=manifest.rollout if CARRY in manifest.graphs else 0,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from export.artifact.manifest import Manifest, Tensor
+from export.artifact.manifest import ROLLOUTS, SLIDING, Manifest, Tensor
 from server.errors import Draining, InvalidRequest, ModelNotFound, NotReady, shown
 from server.pb import open_inference_pb2 as pb
 from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceServicer
@@ -21,6 +21,7 @@ _FIELDS = FieldNames(
     time_seconds="inputs[time_seconds]",
     series="inputs[series]",
     intervals="outputs",
+    rollout="parameters[rollout]",
 )
 
 try:
@@ -97,6 +98,7 @@ class OpenInference(GRPCInferenceServiceServicer):
             time_seconds=arrays.get(TIME_SECONDS),
             series=arrays.get(SERIES),
             levels=() if LOWER in names or UPPER in names else None,
+            rollout=_rollout(request.parameters),
         )
         answer = await self._predictor.predict(served, question, deadline=deadline_of(context), fields=_FIELDS)
         given = {NEXT: answer.predictions_NH}
@@ -127,6 +129,16 @@ def _outputs(request: pb.ModelInferRequest, manifest: Manifest, horizon: int) ->
             listed = f"output is {NEXT!r}" if known == [NEXT] else f"outputs are {', '.join(map(repr, known))}"
             raise InvalidRequest("outputs[].name", shown(output.name), f"the model's {listed}")
     return list(dict.fromkeys(output.name for output in request.outputs))
+
+
+def _rollout(parameters: Mapping[str, pb.InferParameter]) -> str:
+    """The parameter `rollout`, or sliding."""
+    if "rollout" not in parameters:
+        return SLIDING
+    value = parameters["rollout"].string_param
+    if value not in ROLLOUTS:
+        raise InvalidRequest("parameters[rollout]", shown(value), f"it must be a string_param, one of {list(ROLLOUTS)}")
+    return value
 
 
 def _horizon(parameters: Mapping[str, pb.InferParameter], default: int = 1) -> int:

@@ -6,6 +6,7 @@ import json
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,12 +15,13 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export import build
+from export import build, gate
 from export.artifact import golden
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import GOLDEN, WEIGHTS, Artifact
+from export.artifact.limits import Deviation
 from export.artifact.manifest import MANIFEST, Graph
-from export.build import Published, export
+from export.build import LONGEST_ROLLOUT, ROLLOUT, Published, export
 from export.errors import ExportError
 from export.evaluate import Reference
 from export.gate import Session
@@ -28,8 +30,10 @@ from tests.export.models import assert_within_limit, config
 from training.run import Run
 
 FILES = {
+    "graphs/carry.onnx",
     "graphs/fused.onnx",
     "graphs/primed.onnx",
+    "graphs/sliding.onnx",
     "golden.npz",
     "manifest.json",
     "report.json",
@@ -63,7 +67,8 @@ def test_manifest_says_what_it_is(run: Run, published: Published) -> None:
     assert manifest.transform.scale == float(run.model.transform.target_scale)
     assert (manifest.opset, manifest.ir_version) == (20, 9)
     assert manifest.direct_horizon == 1
-    assert set(manifest.graphs) == {"window", "fused", "primed", "step"}
+    assert set(manifest.graphs) == {"window", "fused", "primed", "step", "sliding", "carry"}
+    assert (manifest.rollout, published.rollout, published.not_rolled) == (ROLLOUT, ROLLOUT, {})
     assert {entry.graph for entry in published.plan} <= {"window", "fused", "primed"}
     assert (manifest.plan, manifest.plan_provider) == (published.plan, "CPUExecutionProvider")
     assert manifest.not_steppable == ""
@@ -105,6 +110,37 @@ def test_model_that_cannot_be_stepped_says_why(repository: Path) -> None:
     assert "step.onnx" not in _snapshot(artifact.folder)
     assert artifact.manifest.not_steppable == "transform 'last-value' needs the whole window"
     assert set(golden.decode(artifact.read(GOLDEN), artifact.manifest)) == {"window", "fused", "primed"}
+
+
+@pytest.mark.parametrize("length", [-1, 1, LONGEST_ROLLOUT + 1])
+def test_a_rollout_has_bounds(run: Run, models: Path, length: int) -> None:
+    with pytest.raises(ExportError, match=rf"^rollout is {length}; it must be 0, or from 2 to {LONGEST_ROLLOUT}$"):
+        export(run, models=models, name="demo", rollout=length)
+    assert not models.exists()
+
+
+def test_without_a_rollout(run: Run, models: Path) -> None:
+    manifest = Artifact(export(run, models=models, name="demo", rollout=0).folder).manifest
+    assert manifest.rollout == 0
+    assert not {"sliding", "carry"} & set(manifest.graphs)
+
+
+def test_a_rollout_that_leaves_its_limit_is_left_out(run: Run, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model still serves value by value."""
+    honest = gate.check
+
+    def check(*arguments: Any, only: list[str]) -> Deviation:
+        if only == ["sliding"]:
+            raise ExportError("ill-conditioned: it grows")
+        return honest(*arguments, only=only)
+
+    monkeypatch.setattr(gate, "check", check)
+    published = export(run, models=models, name="demo")
+    assert published.not_rolled == {"sliding": "ill-conditioned: it grows"}
+    artifact = Artifact(published.folder)
+    assert {"sliding", "carry"} & set(artifact.manifest.graphs) == {"carry"}
+    assert "graphs/sliding.onnx" not in _snapshot(published.folder)
+    assert set(golden.decode(artifact.read(GOLDEN), artifact.manifest)) == set(artifact.manifest.graphs)
 
 
 def test_weights_are_the_model_s_own(run: Run, models: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from export import build
 from export.__main__ import main
 from export.artifact.folder import Artifact
 
@@ -32,7 +33,8 @@ def test_command_publishes_and_says_so(run_folder: Path, models: Path) -> None:
     ran = subprocess.run([*command, "--name", "demo"], capture_output=True, text=True, check=False, timeout=120)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.fullmatch(
-        rf"{re.escape(str(models))}/demo/1: window \d+ nodes, fused \d+ nodes, primed \d+ nodes, step \d+ nodes; "
+        rf"{re.escape(str(models))}/demo/1: window \d+ nodes, fused \d+ nodes, primed \d+ nodes, step \d+ nodes, "
+        r"sliding \d+ nodes, carry \d+ nodes; "
         r"worst parity error [0-9.e-]+, [0-9.e-]+ % of the limit\n"
         r"plan: (\w+ up to \d+ windows, )*\w+ beyond\n",
         ran.stdout,
@@ -45,6 +47,14 @@ def test_version_is_what_was_asked_for(run_folder: Path, models: Path, capsys: p
     assert capsys.readouterr().out.startswith(f"{models}/demo/12: ")
     assert _export(run_folder, models) == 0
     assert capsys.readouterr().out.startswith(f"{models}/demo/13: ")
+
+
+def test_what_does_not_roll_says_why(
+    run_folder: Path, models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "why_not_carry", lambda *_: "no state")
+    assert _export(run_folder, models, "--rollout", "7") == 0
+    assert capsys.readouterr().out.endswith("\nno carry of 7 values in one graph: no state\n")
 
 
 def test_missing_run(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,7 @@ DEMO = pb.Model(
                 residual=True,
                 output_depth=4,
                 linear_skip=True,
+                carry_horizon=24,
             ),
         ),
     ],

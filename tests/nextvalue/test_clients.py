@@ -47,6 +47,14 @@ async def test_one_window_gives_one_row(ask: Ask, fake: FakeServer) -> None:
     assert list(fake.requests[0].windows.shape) == [1, 5]
 
 
+async def test_how_predictions_are_fed_back_is_told(ask: Ask, fake: FakeServer) -> None:
+    await ask("predict", "demo", [1, 2, 3], horizon=2)
+    await ask("predict", "demo", [1, 2, 3], horizon=2, rollout="carry")
+    assert [request.rollout for request in fake.requests] == [pb.ROLLOUT_UNSPECIFIED, pb.ROLLOUT_CARRY]
+    with pytest.raises(InvalidArgument, match="rollout is 'jump': must be one of sliding, carry"):
+        await ask("predict", "demo", [1, 2, 3], horizon=2, rollout="jump")
+
+
 async def test_a_prediction_says_what_answered_and_how_long_it_took(ask: Ask) -> None:
     prediction = await ask("predict", "demo", [[1.0, 2.0]], version=7)
     assert (prediction.model, prediction.version) == ("demo", 7)
@@ -148,6 +156,7 @@ async def test_models_are_listed_with_versions_and_reasons(ask: Ask) -> None:
     depths = serving.description.transition_depth, serving.description.residual, serving.description.output_depth
     assert depths == (2, True, 4)
     assert serving.description.linear_skip
+    assert serving.description.carry_horizon == 24
     assert await ask("model", "demo") == model
 
 

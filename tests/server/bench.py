@@ -117,6 +117,7 @@ class Bench:
         self.registry = CollectorRegistry()
         self.scheduler = Scheduler(max_batch_windows=max_batch_windows, max_queue_windows=max_queue_windows)
         self.observed: list[tuple[Windows, Windows]] = []
+        self.graphs: list[str] = []
         self.batcher = Batcher(
             self.engine.run,
             scheduler=self.scheduler,
@@ -127,7 +128,8 @@ class Bench:
             num_levels=num_levels,
         )
 
-    def _observe(self, inputs: Tensors, outputs: Tensors) -> None:
+    def _observe(self, graph: str, inputs: Tensors, outputs: Tensors) -> None:
+        self.graphs.append(graph)
         self.observed.append((inputs["window"], outputs["next"]))
 
     def sample(self, name: str, **labels: str) -> float:

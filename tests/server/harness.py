@@ -212,15 +212,17 @@ class Running:
 
     @contextmanager
     def held(self, model: str) -> "Iterator[HeldSession]":
-        """The model's window graph waits before each run until it is released; always released in the end."""
+        """Each run of the model waits until it is released; always released in the end."""
         engine = self.engine(model)
-        session = engine.sessions["window"]
+        session, rollouts = engine.sessions["window"], dict(engine.rollouts)
         held = engine.sessions["window"] = HeldSession(session)
+        engine.rollouts |= {graph: HeldSession(rollout, held) for graph, rollout in rollouts.items()}
         try:
             yield held
         finally:
             held.release.set()
             engine.sessions["window"] = session
+            engine.rollouts |= rollouts
 
 
 @asynccontextmanager
@@ -255,12 +257,12 @@ class StandIn(Session):
 
 
 class HeldSession(StandIn):
-    """Waits before each run until `release` is set, and remembers the batches."""
+    """Waits before each run until `release` is set, and remembers the batches; some wait for the same, and share."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, other: "HeldSession | None" = None) -> None:
         super().__init__(session)
-        self.release = threading.Event()
-        self.batches: list[int] = []
+        self.release: threading.Event = other.release if other else threading.Event()
+        self.batches: list[int] = other.batches if other else []
 
     def run(self, inputs: Tensors) -> Tensors:
         self.batches.append(len(inputs["window"]))

@@ -83,7 +83,7 @@ async def test_the_same_window_of_another_series_or_time_is_another_question(gen
 async def test_the_observer_sees_all_that_went_in_and_came_out(generator: np.random.Generator) -> None:
     async with bench(direct_horizon=2, num_levels=1) as b:
         seen = []
-        b.batcher._observe = lambda inputs, outputs: seen.append((inputs, outputs))
+        b.batcher._observe = lambda _, inputs, outputs: seen.append((inputs, outputs))
         windows, context = random_windows(generator, 3), random_context(generator, 3)
         await b.batcher.predict(windows, horizon=1, **context)
         ((inputs, outputs),) = seen

@@ -55,7 +55,7 @@ async def test_one_caller_leaves_after_the_run(generator: np.random.Generator, l
         sent = [random_windows(generator, 1) for _ in range(5)]
         tasks: list[asyncio.Task[Answer]] = []
 
-        def cancel_when_answered(_: Tensors, __: Tensors) -> None:
+        def cancel_when_answered(_: str, __: Tensors, ___: Tensors) -> None:
             # Called when the replies are set and nobody has yet been told.
             asyncio.get_running_loop().call_soon(tasks[leaver].cancel)
 
@@ -183,7 +183,7 @@ async def test_an_observer_that_raises_hurts_nobody(
 ) -> None:
     async with bench() as b:
 
-        def observe(_: Tensors, __: Tensors) -> None:
+        def observe(_: str, __: Tensors, ___: Tensors) -> None:
             raise RuntimeError("the monitor broke")
 
         b.batcher._observe = observe

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.entry import Ends, Entry
+from server.rollout import Rollout
 from tests.server.bench import following, slid
 
 WINDOW = 3
@@ -64,6 +65,36 @@ def test_every_horizon_is_the_loop_written_out(
     expected = slid(windows, horizon, future, time_seconds_NT=times, series_N1=series, num_ahead=direct_horizon)
     np.testing.assert_array_equal(entry.predictions_NH, expected)
     assert num_runs == math.ceil(horizon / direct_horizon)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "steps"),
+    [
+        (1, [("window", 1)]),
+        # Two of four values do pay for the run; one does not.
+        (2, [("sliding", 2)]),
+        (5, [("sliding", 4), ("window", 1)]),
+        (7, [("sliding", 4), ("sliding", 3)]),
+        (9, [("sliding", 4), ("sliding", 4), ("window", 1)]),
+    ],
+)
+def test_a_rollout_gives_many_steps_where_that_pays(horizon: int, steps: list[tuple[str, int]]) -> None:
+    entry = make_entry(2, horizon=horizon, rollout=Rollout("sliding", 4, 8))
+    windows = entry.windows(0, 2).copy()
+    expected = slid(windows, horizon)
+    found = []
+    while not entry.finished:
+        found.append((entry.graph, entry.num_wanted))
+        assert (entry.rollout is None) == (entry.graph == "window")
+        length = 4 if entry.rollout else 1
+        entry.accept(0, 2, slid(entry.windows(0, 2), length)[:, : entry.num_wanted])
+    assert found == steps
+    np.testing.assert_array_equal(entry.predictions_NH, expected)
+
+
+def test_a_state_that_goes_on_has_no_other_way() -> None:
+    entry = make_entry(1, horizon=2, rollout=Rollout("carry", 24, 8))
+    assert (entry.graph, entry.num_wanted) == ("carry", 2)
 
 
 def test_a_horizon_within_one_run_wants_no_more() -> None:

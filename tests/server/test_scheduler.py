@@ -10,15 +10,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.typing import NDArray
 
+from export.artifact.manifest import CARRY, SLIDING
 from server.entry import Entry
+from server.rollout import Rollout
 from server.scheduler import Batch, Scheduler
 
 WINDOW = 3
 
 
-def make_entry(num_windows: int, *, horizon: int = 1, deadline: float = math.inf, first: float = 0.0) -> Entry:
+SLIDES, CARRIES = Rollout(SLIDING, 3, 2), Rollout(CARRY, 4, 5)
+
+
+def make_entry(
+    num_windows: int,
+    *,
+    horizon: int = 1,
+    deadline: float = math.inf,
+    first: float = 0.0,
+    rollout: Rollout | None = None,
+) -> Entry:
     windows = first + np.arange(num_windows * WINDOW, dtype=np.float32).reshape(num_windows, WINDOW, 1)
-    return Entry(windows, horizon=horizon, future_NHF=None, deadline=deadline, enqueued=0.0)
+    return Entry(windows, horizon=horizon, future_NHF=None, deadline=deadline, enqueued=0.0, rollout=rollout)
 
 
 def following(windows_BTF: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -28,10 +40,10 @@ def following(windows_BTF: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
-def slid(entry: Entry, windows_NTF: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What an entry must hold in the end: the loop written out."""
+def slid(windows_NTF: NDArray[np.float32], horizon: int) -> NDArray[np.float32]:
+    """What an entry must hold in the end, and a rollout gives: the loop written out."""
     predictions = []
-    for _ in range(entry.horizon):
+    for _ in range(horizon):
         predictions.append(following(windows_NTF))
         windows_NTF = np.concatenate((windows_NTF[:, 1:], predictions[-1][:, None]), axis=1)
     return np.concatenate(predictions, axis=1)
@@ -54,6 +66,7 @@ class Queue(RuleBasedStateMachine):
         self.ticket: dict[Entry, int] = {}
         self.waiting: dict[Entry, int] = {}  # windows of the current step not yet taken
         self.taken: Counter[tuple[Entry, int, int]] = Counter()
+        self.num_runs: Counter[Entry] = Counter()  # steps and rollouts that came back whole
         self.closed: set[Entry] = set()  # left, expired or answered
         self.answered: set[Entry] = set()
         self.out: Batch | None = None
@@ -67,14 +80,20 @@ class Queue(RuleBasedStateMachine):
         self.closed.add(entry)
         self.waiting.pop(entry, None)
 
-    @rule(num_windows=st.integers(1, 12), horizon=st.integers(1, 4), patience=st.floats(0, 5) | st.just(math.inf))
-    def arrive(self, num_windows: int, horizon: int, patience: float) -> None:
+    @rule(
+        num_windows=st.integers(1, 12),
+        horizon=st.integers(1, 4),
+        patience=st.floats(0, 5) | st.just(math.inf),
+        rollout=st.sampled_from([None, SLIDES, CARRIES]),
+    )
+    def arrive(self, num_windows: int, horizon: int, patience: float, rollout: Rollout | None) -> None:
         before = self.scheduler.queued_windows
         fits = before + num_windows <= self.scheduler.max_queue_windows
         assert self.scheduler.can_admit(num_windows) == (fits or before == 0)
         if not self.scheduler.can_admit(num_windows):
             return
-        entry = make_entry(num_windows, horizon=horizon, deadline=self.now + patience, first=1000.0 * len(self.entries))
+        first = 1000.0 * len(self.entries)
+        entry = make_entry(num_windows, horizon=horizon, deadline=self.now + patience, first=first, rollout=rollout)
         self.sent[entry] = entry.windows(0, num_windows).copy()
         self.entries.append(entry)
         self.scheduler.admit(entry)
@@ -96,8 +115,15 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.out is None)
     @rule()
     def take(self) -> None:
+        in_time = [entry for entry in self.waiting if entry.deadline > self.now]
         batch = self.scheduler.take(self.now)
-        assert batch.num_windows <= self.scheduler.max_batch_windows
+        assert bool(batch.slices) == bool(in_time), "idle while something waits"
+        if batch.slices:
+            assert {piece.entry.graph for piece in batch.slices} == {batch.graph}
+            assert batch.slices[0].entry is min(in_time, key=self.ticket.__getitem__), "the longest wait was not ended"
+        rollout = batch.slices[0].entry.rollout if batch.slices else None
+        most = rollout.max_windows if rollout else self.scheduler.max_batch_windows
+        assert batch.num_windows <= most
         for entry in batch.expired:
             assert entry.deadline <= self.now
             assert entry not in self.closed, "told twice"
@@ -112,11 +138,11 @@ class Queue(RuleBasedStateMachine):
             rest = self.waiting.pop(piece.entry) - piece.num_windows
             if rest:
                 self.queue(piece.entry, rest)
-        if batch.num_windows < self.scheduler.max_batch_windows:
-            assert not self.waiting, "room in the run while something waits"
-            assert not len(self.scheduler)
+        alike = [entry for entry in self.waiting if batch.slices and entry.graph == batch.graph]
+        if batch.num_windows < most:
+            assert not alike, "room in the run while something waits for one like it"
         elif order:
-            assert all(self.ticket[entry] > order[-1] for entry in self.waiting), "somebody was overtaken"
+            assert all(self.ticket[entry] > order[-1] for entry in alike), "somebody was overtaken"
         self.out = batch if batch.slices else None
 
     @precondition(lambda self: self.out is not None)
@@ -129,11 +155,12 @@ class Queue(RuleBasedStateMachine):
             if entry.closed:
                 continue
             step = entry.step
-            entry.accept(piece.start, piece.stop, following(entry.windows(piece.start, piece.stop)))
+            entry.accept(piece.start, piece.stop, slid(entry.windows(piece.start, piece.stop), entry.num_wanted))
+            self.num_runs[entry] += entry.step > step
             if entry.finished:
                 assert entry not in self.answered, "answered twice"
                 self.answered.add(entry)
-                np.testing.assert_array_equal(entry.predictions_NH, slid(entry, self.sent[entry]))
+                np.testing.assert_array_equal(entry.predictions_NH, slid(self.sent[entry], entry.horizon))
                 self.scheduler.close(entry)
                 self.close(entry)
             elif entry.step > step:
@@ -157,13 +184,24 @@ class Queue(RuleBasedStateMachine):
         for entry in self.entries:
             assert entry in self.closed, "lost"
             if entry in self.answered:
-                assert sum(taken is entry for taken, _, _ in self.taken) == entry.num_windows * entry.horizon
+                assert sum(taken is entry for taken, _, _ in self.taken) == entry.num_windows * self.num_runs[entry]
         self.counts()
         assert self.scheduler.queued_windows == 0
 
 
 class TestQueue(Queue.TestCase):  # type: ignore[valid-type, misc]  # made by hypothesis
     settings: ClassVar[settings] = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_rollout_waits_for_its_turn_and_takes_its_like_along() -> None:
+    scheduler = Scheduler(max_batch_windows=4, max_queue_windows=100)
+    plain, rolls, later, like = make_entry(1), *(make_entry(1, horizon=3, rollout=r) for r in (SLIDES, None, SLIDES))
+    for entry in (plain, rolls, later, like):
+        scheduler.admit(entry)
+    assert [piece.entry for piece in scheduler.take(0.0).slices] == [plain, later]
+    batch = scheduler.take(0.0)
+    assert ([piece.entry for piece in batch.slices], batch.graph) == ([rolls, like], SLIDING)
+    assert not len(scheduler)
 
 
 def test_a_call_above_the_limit_runs_when_nothing_waits() -> None:
