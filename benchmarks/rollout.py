@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "",
         f"{describe_machine('onnxruntime', 'numpy')}; H = {options.hidden}, float32, one thread.",
         "",
-        f"Microseconds for all {options.length} values, medians of {options.rounds} rounds; the ratio says how many times",
+        f"Microseconds for all {options.length} values, medians of {options.rounds} rounds; `times`: how many times",
         "faster one graph is. `python -m benchmarks.rollout`",
         "",
         "| cell, T, windows | fastest window graph | a run for each | sliding | times | carry | times |",
