@@ -59,6 +59,7 @@ class Server:
                 largest_batch=config.max_batch_windows,
                 tune=config.tune == "load",
                 batch_invariant=config.batch_invariant == "on",
+                cuda_graphs=config.cuda_graphs == "on",
             ),
         )
         self.predictor = Predictor(
@@ -195,6 +196,7 @@ class Server:
             name=version.model,
             direct_horizon=manifest.direct_horizon,
             num_levels=len(manifest.intervals.levels) if manifest.intervals else 0,
+            engine_thread=version.thread,
         )
         number = str(version.number)
         self.metrics.model_info.labels(version.model, number, manifest.cell, engine.provider.name).set(1)

@@ -72,6 +72,11 @@ def first_not_finite(*arrays: NDArray[np.float32]) -> int | None:
     return None
 
 
+def new_engine_thread(name: str) -> ThreadPoolExecutor:
+    """The one thread that loads and runs a version's graphs."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}")
+
+
 class Batcher:
     """Batches the calls of one model version. Every method belongs to the event loop's thread."""
 
@@ -85,8 +90,12 @@ class Batcher:
         name: str,
         direct_horizon: int = 1,
         num_levels: int = 0,
+        engine_thread: ThreadPoolExecutor | None = None,
     ) -> None:
-        """`run` maps inputs of a window graph to its outputs (server.tensors); it is called on a thread of its own."""
+        """`run` maps inputs of a window graph to its outputs (server.tensors); it is called on a thread of its own.
+
+        That is `engine_thread` where one is given, and ends with the batcher.
+        """
         self._run = run
         self._direct_horizon = direct_horizon
         self._num_levels = num_levels
@@ -98,7 +107,7 @@ class Batcher:
         self._metrics = metrics
         self._observe = observe
         self._name = name
-        self._engine_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}")
+        self._engine_thread = engine_thread or new_engine_thread(name)
         self._waiting: dict[Entry, _Waiting] = {}
         self._busy = False
         self._start_scheduled = False

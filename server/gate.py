@@ -9,8 +9,10 @@ from export.artifact.folder import GOLDEN, Artifact
 from export.artifact.golden import Inputs
 from export.artifact.limits import Deviation
 from export.artifact.manifest import STEP
-from server.engine import Engine, Session, load_session, plan_for
+from server.engine import Engine, plan_for
+from server.placement import shown
 from server.provider import Provider
+from server.session import Session, load_session
 from server.tensors import WINDOW, Tensors
 
 logger = logging.getLogger("nextvalue.gate")
@@ -24,18 +26,20 @@ class LoadOptions:
     """How a version is made ready: for batches of up to `largest_batch` windows.
 
     `tune`: load and replay every graph, time them here, keep the fastest. `batch_invariant`: run one graph whatever the
-    batch, and prove that a window's answer has the same bytes beside any others.
+    batch, and prove that a window's answer has the same bytes beside any others. `cuda_graphs`: on CUDA, capture
+    the runs of every graph that can be.
     """
 
     largest_batch: int = 64
     tune: bool = False
     batch_invariant: bool = False
+    cuda_graphs: bool = True
 
 
 def load_engine(artifact: Artifact, provider: Provider, options: LoadOptions | None = None) -> tuple[Engine, Deviation]:
     """Verify every digest, load the graphs, replay golden.npz. Raises ArtifactError naming the file at fault.
 
-    The step graph is replayed too, then let go: nothing calls it yet.
+    The step graph is replayed too, then let go: nothing calls it yet. On CUDA all belongs to the thread that calls.
     """
     options = options or LoadOptions()
     artifact.verify()
@@ -44,12 +48,12 @@ def load_engine(artifact: Artifact, provider: Provider, options: LoadOptions | N
     if options.batch_invariant:
         # The one for small batches: calls with few windows are those that wait for the engine most.
         entries = plan.fixed(entries[0].graph)
-    sessions = {entry.graph: _loaded(artifact, entry.graph, provider) for entry in entries}
+    sessions = {entry.graph: _loaded(artifact, entry.graph, provider, options) for entry in entries}
     if options.tune:
-        sessions |= _candidates(artifact, provider)
+        sessions |= _candidates(artifact, provider, options)
     replayed = dict(sessions)
     if STEP in manifest.graphs:
-        replayed[STEP] = _loaded(artifact, STEP, provider)
+        replayed[STEP] = _loaded(artifact, STEP, provider, options)
 
     def run(graph: str, inputs: Inputs) -> Tensors:
         return replayed[graph].run(inputs)
@@ -65,38 +69,42 @@ def load_engine(artifact: Artifact, provider: Provider, options: LoadOptions | N
         engine.plan = plan.fixed(engine.plan[0].graph)
         check_batch_invariance(engine, cases[WINDOW].inputs)
     for name, session in engine.sessions.items():
-        elsewhere = _elsewhere(session, provider)
+        elsewhere = session.nodes_elsewhere()
         if elsewhere:
-            logger.warning("%s: not all of it runs on %s: %s", manifest.graphs[name].file, provider.name, elsewhere)
+            message = f"{manifest.graphs[name].file}: not all of it runs on {provider.name}: {shown(elsewhere)}"
+            if provider.exclusive:
+                raise ArtifactError(message)
+            logger.warning("%s", message)
     engine.warm(options.largest_batch)
     return engine, worst
 
 
-def _loaded(artifact: Artifact, name: str, provider: Provider) -> Session:
-    return load_session(artifact.manifest, name, artifact.read(artifact.manifest.graphs[name].file), provider)
+def _loaded(artifact: Artifact, name: str, provider: Provider, options: LoadOptions) -> Session:
+    return load_session(
+        artifact.manifest,
+        name,
+        artifact.read(artifact.manifest.graphs[name].file),
+        provider,
+        largest_batch=options.largest_batch,
+        cuda_graphs=options.cuda_graphs,
+    )
 
 
-def _candidates(artifact: Artifact, provider: Provider) -> dict[str, Session]:
+def _candidates(artifact: Artifact, provider: Provider, options: LoadOptions) -> dict[str, Session]:
     """Every window graph that runs on the provider whole."""
     found = {}
     for name in artifact.manifest.window_graphs():
         try:
-            session = _loaded(artifact, name, provider)
+            session = _loaded(artifact, name, provider, options)
         except ArtifactError as error:
             logger.info("not timed: %s", error)
             continue
-        elsewhere = _elsewhere(session, provider)
+        elsewhere = session.nodes_elsewhere()
         if elsewhere:
-            logger.info("not timed: %s: %s", artifact.manifest.graphs[name].file, elsewhere)
+            logger.info("not timed: %s: %s", artifact.manifest.graphs[name].file, shown(elsewhere))
         else:
             found[name] = session
     return found
-
-
-def _elsewhere(session: Session, provider: Provider) -> str:
-    """How many nodes run on other providers; empty where none do."""
-    counts = session.nodes_by_provider()
-    return ", ".join(f"{count} nodes on {name}" for name, count in sorted(counts.items()) if name != provider.name)
 
 
 def check_batch_invariance(engine: Engine, inputs: Inputs) -> None:
