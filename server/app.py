@@ -202,6 +202,8 @@ class Server:
         self.metrics.model_info.labels(version.model, number, manifest.cell, engine.provider.name).set(1)
         for provider, count in engine.nodes_by_provider().items():
             self.metrics.graph_nodes.labels(version.model, number, provider).set(count)
+        num_elsewhere = engine.nodes_elsewhere().total()
+        self.metrics.graph_nodes_elsewhere.labels(version.model, number, engine.provider.name).set(num_elsewhere)
         # Born at 0, or the first of each would be no increase to Prometheus.
         if parity is not None:
             for result in ("match", "mismatch", "dropped"):
