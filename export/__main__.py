@@ -4,9 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from export.artifact.errors import ArtifactError
-from export.artifact.manifest import PlanEntry
+from export.artifact.manifest import PlanEntry, Precision
 from export.build import export
 from export.errors import ExportError
 from training.run import RunError, load_run
@@ -28,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="do not time the graphs: the same plan on every machine, the unrolled graph for all batch sizes",
     )
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="float16: beside the others a graph for GPUs whose cells compute in float16, with a tolerance of its own",
+    )
     options = parser.parse_args(argv)
     try:
         published = export(
@@ -36,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             name=options.name,
             version=options.version,
             tune=not options.no_tune,
+            precision=options.precision,
         )
     except (RunError, ExportError, ArtifactError) as error:
         print(f"export: {error}", file=sys.stderr)

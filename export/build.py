@@ -31,6 +31,7 @@ from export.artifact.manifest import (
     Intervals,
     Manifest,
     PlanEntry,
+    Precision,
     Scaling,
     Transform,
     is_model_name,
@@ -39,6 +40,8 @@ from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
 from export.lowering.chunked import LONGEST_UNROLLED, SHORTEST_CHUNKED, chunked
 from export.lowering.fused import fusable, fused, primable, primed
+from export.lowering.half import NAME as HALF
+from export.lowering.half import half
 from export.lowering.source import Source, source_of
 from export.lowering.step import step
 from export.lowering.unrolled import unrolled
@@ -62,8 +65,11 @@ class Published:
     plan: list[PlanEntry]
 
 
-def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
-    """Every graph of the artifact by name. The first is what runs where nothing was timed."""
+def lower(source: Source, precision: Precision = "float32") -> dict[str, tuple[Graph, onnx.ModelProto]]:
+    """Every graph of the artifact by name. The first is what runs where nothing was timed.
+
+    With `precision` float16 there is one beside them that computes in it. Raises ExportError if windows are too long.
+    """
     window = source.config.window
     graphs = {WINDOW: chunked(source) if window > LONGEST_UNROLLED else unrolled(source)}
     if SHORTEST_CHUNKED <= window <= LONGEST_UNROLLED:
@@ -72,6 +78,13 @@ def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
         graphs["fused"] = fused(source)
     if primable(source):
         graphs["primed"] = primed(source)
+    if precision == "float16":
+        if window > LONGEST_UNROLLED:
+            raise ExportError(
+                f"precision is 'float16', which writes every step out; window is {window}, "
+                f"it must be at most {LONGEST_UNROLLED}"
+            )
+        graphs[HALF] = half(source)
     if source.steppable:
         graphs[STEP] = step(source)
     return graphs
@@ -87,7 +100,7 @@ def _tuned(manifest: Manifest, graphs: Mapping[str, bytes], inputs: Inputs) -> M
             batches[batch] = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in inputs.items()}
         session.run(graph, batches[batch])
 
-    entries = plan.fastest(run, manifest.window_graphs(), clock=time.perf_counter)
+    entries = plan.fastest(run, manifest.candidates(on_cpu=True), clock=time.perf_counter)
     return msgspec.structs.replace(manifest, plan=entries, plan_provider=gate.PROVIDER)
 
 
@@ -98,11 +111,19 @@ def next_version(models: Path, name: str) -> int:
 
 
 def export(
-    run: Run, *, models: Path, name: str, version: int | None = None, seed: int = 0, tune: bool = True
+    run: Run,
+    *,
+    models: Path,
+    name: str,
+    version: int | None = None,
+    seed: int = 0,
+    tune: bool = True,
+    precision: Precision = "float32",
 ) -> Published:
     """Publish `run` as `models/name/version/`. Raises ExportError or ArtifactError; then nothing is published.
 
     With `tune` the graphs are timed here, and each batch size gets the fastest; without, all get the unrolled one.
+    With `precision` float16 there is a graph for GPUs that computes in it, held to its own row of the tolerances.
     """
     if not is_model_name(name):
         raise ExportError(f"name is {name!r}; use letters, digits, '.', '_' and '-', starting with a letter or digit")
@@ -116,7 +137,7 @@ def export(
         raise ExportError(f"{run.path / BACKTEST_PICTURE}: {error.strerror}; is the run finished?") from None
     model = run.model
     source = source_of(model)
-    lowered = lower(source)
+    lowered = lower(source, precision)
     graphs = {graph_name: proto.SerializeToString() for graph_name, (_, proto) in lowered.items()}
 
     generator = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ from server.predictor import Predictor
 from server.provider import choose_provider
 from server.repository import Repository, State, Version
 from server.scheduler import Scheduler
-from server.tensors import Tensors
+from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
 from server.transport.health import Health
 from server.transport.nextvalue import NextValue
@@ -184,7 +184,7 @@ class Server:
 
         def observe(inputs: Tensors, outputs: Tensors) -> None:
             if parity is not None:
-                parity.offer(manifest, inputs, outputs)
+                parity.offer(manifest, inputs, outputs, graph=engine.graph_for(len(inputs[WINDOW])))
 
         version.batcher = Batcher(
             engine.run,

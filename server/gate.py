@@ -11,7 +11,7 @@ from export.artifact.limits import Deviation
 from export.artifact.manifest import STEP
 from server.engine import Engine, plan_for
 from server.placement import shown
-from server.provider import Provider
+from server.provider import CPU, Provider
 from server.session import Session, load_session
 from server.tensors import WINDOW, Tensors
 
@@ -91,9 +91,9 @@ def _loaded(artifact: Artifact, name: str, provider: Provider, options: LoadOpti
 
 
 def _candidates(artifact: Artifact, provider: Provider, options: LoadOptions) -> dict[str, Session]:
-    """Every window graph that runs on the provider whole."""
+    """Every window graph that runs on the provider whole, but float16's on the CPU."""
     found = {}
-    for name in artifact.manifest.window_graphs():
+    for name in artifact.manifest.candidates(on_cpu=provider.name == CPU):
         try:
             session = _loaded(artifact, name, provider, options)
         except ArtifactError as error:

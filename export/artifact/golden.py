@@ -110,7 +110,7 @@ def replay(manifest: Manifest, cases: Mapping[str, GoldenCase], run: RunGraph) -
             served = run(graph, inputs)
             for tensor in manifest.graphs[graph].outputs:
                 expected = {name: array[:batch] for name, array in case.outputs.items()}
-                found = compare(served[tensor.name], expected, tensor, manifest, f"{graph} graph")
+                found = compare(served[tensor.name], expected, tensor, manifest, f"{graph} graph", graph=graph)
                 if not found.within:
                     where = f"{graph} graph ({manifest.graphs[graph].file}), output {tensor.name!r}, batch {batch}"
                     raise ArtifactError(
@@ -126,13 +126,15 @@ def compare(
     tensor: Tensor,
     manifest: Manifest,
     what: str,
+    *,
+    graph: str = WINDOW,
 ) -> Deviation:
-    """The deviation of one output, given all outputs of the reference. Raises ArtifactError if the shapes differ."""
+    """The deviation of one output of a graph, given all of the reference. Raises ArtifactError if the shapes differ."""
     scale = tensor.scale * expected[tensor.unit] if tensor.unit else tensor.scale
     try:
         if tensor.name in ENDS:
             reach_BKL = np.abs(expected[tensor.name] - expected["next"][..., None])
             scale = np.reshape(scale, (-1, 1, 1)) + reach_BKL
-        return deviation(served, expected[tensor.name], scale, manifest.tolerance)
+        return deviation(served, expected[tensor.name], scale, manifest.tolerance_of(graph))
     except ValueError as error:
         raise ArtifactError(f"{GOLDEN}: {what}: {error}") from None

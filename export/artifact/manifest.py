@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from export.artifact.errors import ArtifactError
-from export.artifact.limits import Tolerance
+from export.artifact.limits import HALF, Tolerance
 
 MANIFEST = "manifest.json"
 
@@ -48,13 +48,19 @@ class Tensor(_Struct, frozen=True, kw_only=True):
     unit: str = ""
 
 
-class Graph(_Struct, frozen=True, kw_only=True):
+# What a graph computes in; inputs and outputs are float32 all the same.
+Precision = Literal["float32", "float16"]
+
+
+# Defaults are left out of the JSON, so that manifests from before there was a choice keep their bytes.
+class Graph(_Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One ONNX file: which lowering wrote it, and what goes in and out."""
 
     file: FileName
     lowering: str
     inputs: list[Tensor]
     outputs: list[Tensor]
+    precision: Precision = "float32"
 
 
 class PlanEntry(_Struct, frozen=True, kw_only=True):
@@ -150,6 +156,14 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     def window_graphs(self) -> list[str]:
         """Every graph that a plan could choose: all but the step."""
         return [name for name in self.graphs if name != STEP]
+
+    def candidates(self, *, on_cpu: bool) -> list[str]:
+        """Those of them that are worth timing: the CPU has no float16 units, and converts back and forth."""
+        return [name for name in self.window_graphs() if not on_cpu or self.graphs[name].precision == "float32"]
+
+    def tolerance_of(self, graph: str) -> Tolerance:
+        """The row of the table that a graph is held to: the artifact's own, or float16's."""
+        return HALF if self.graphs[graph].precision == "float16" else self.tolerance
 
 
 def digest(manifest: Manifest) -> str:

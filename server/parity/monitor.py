@@ -32,9 +32,10 @@ LOG_EVERY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Check:
-    """What one run took and gave, or a part of its rows, copied."""
+    """What one run of a graph took and gave, or a part of its rows, copied."""
 
     manifest: Manifest
+    graph: str
     inputs: Tensors
     outputs: Tensors
 
@@ -59,8 +60,8 @@ class ParityMonitor:
         """Begin checking; the reference is started at once, so that the first checks need not wait for it."""
         self._thread.start()
 
-    def offer(self, manifest: Manifest, inputs: Tensors, outputs: Tensors) -> None:
-        """Maybe check this run."""
+    def offer(self, manifest: Manifest, inputs: Tensors, outputs: Tensors, *, graph: str = WINDOW) -> None:
+        """Maybe check this run of a graph, each of which has its own row of the tolerances."""
         if self._random.random() >= self._share:
             return
         if self._queue.full():
@@ -71,6 +72,7 @@ class ParityMonitor:
             return
         check = Check(
             manifest,
+            graph,
             {name: array[rows] for name, array in inputs.items()},
             {name: array[rows] for name, array in outputs.items()},
         )
@@ -112,7 +114,9 @@ class ParityMonitor:
             return
         worst = Deviation()
         for tensor in tensors:
-            found = golden.compare(check.outputs[tensor.name], reply.arrays, tensor, manifest, "live")
+            found = golden.compare(
+                check.outputs[tensor.name], reply.arrays, tensor, manifest, "live", graph=check.graph
+            )
             worst = worst.worst(found)
             if not found.within:
                 self._log(

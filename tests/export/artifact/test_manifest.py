@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from export.artifact.errors import ArtifactError
+from export.artifact.limits import HALF, Tolerance
 from export.artifact.manifest import MANIFEST, File, Manifest, PlanEntry, decode, digest, encode, is_model_name
 from tests.export.artifact import samples
 
@@ -71,6 +72,33 @@ def test_round_trip() -> None:
     assert manifest == msgspec.structs.replace(
         samples.MANIFEST, files=samples.digests(samples.files()), sha256=digest(manifest)
     )
+
+
+def _with_half(**tolerance: float) -> Manifest:
+    window = samples.MANIFEST.graphs["window"]
+    half = msgspec.structs.replace(window, lowering="half", precision="float16")
+    return msgspec.structs.replace(
+        samples.MANIFEST, graphs={**samples.MANIFEST.graphs, "half": half}, tolerance=Tolerance(**tolerance)
+    )
+
+
+def test_manifests_from_before_there_was_a_precision_keep_their_bytes() -> None:
+    """Otherwise their digest would not hold, and they would pass for altered."""
+    assert all("precision" not in graph for graph in FIELDS["graphs"].values())
+    assert {graph.precision for graph in decode(VALID).graphs.values()} == {"float32"}
+    written = json.loads(encode(_with_half()))
+    assert [name for name, graph in written["graphs"].items() if "precision" in graph] == ["half"]
+
+
+def test_a_float16_graph_has_the_table_s_row_whatever_the_artifact_carries() -> None:
+    manifest = _with_half(relative_to_scale=1e-6)
+    assert manifest.tolerance_of("half") == HALF
+    assert manifest.tolerance_of("window") == Tolerance(relative_to_scale=1e-6)
+
+
+def test_float16_is_no_candidate_on_a_cpu() -> None:
+    assert _with_half().candidates(on_cpu=False) == ["window", "half"]
+    assert _with_half().candidates(on_cpu=True) == ["window"]
 
 
 def test_digest_is_of_the_canonical_json_without_itself() -> None:
