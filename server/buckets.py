@@ -41,7 +41,7 @@ class Buckets:
         self._sizes = plan.buckets(largest)
         self._buckets: dict[int, _Bucket] = {}
         self._outputs = [output.name for output in session.get_outputs()]
-        self._uncaptured = _options(NO_GRAPH)
+        self._uncaptured = run_options(NO_GRAPH)
 
     def run(self, inputs: Tensors) -> Tensors:
         """Outputs by name, copies in host memory; raises what `put` raises.
@@ -78,7 +78,7 @@ class _Bucket:
     def __init__(self, session: ort.InferenceSession, device: Device, num_rows: int, *, graph_id: int) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._options = _options(graph_id)
+        self._options = run_options(graph_id)
         # What a run is given is gathered here: rows behind it are left over, and no row of a graph reads another.
         self._staging: Tensors = {}
         self._inputs: dict[str, ort.OrtValue] = {}
@@ -110,7 +110,8 @@ def _copied(value: ort.OrtValue, num_rows: int) -> NDArray[Any]:
     return array[:num_rows].copy()
 
 
-def _options(graph_id: int) -> ort.RunOptions:
+def run_options(graph_id: int) -> ort.RunOptions:
+    """Of a run that captures, or launches, the CUDA graph of that name; NO_GRAPH is none."""
     options = ort.RunOptions()
     options.add_run_config_entry(GRAPH_ID, str(graph_id))
     return options

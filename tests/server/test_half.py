@@ -13,7 +13,7 @@ from export.artifact.folder import GOLDEN, Artifact
 from export.artifact.limits import HALF, deviation
 from export.artifact.manifest import PlanEntry
 from server.gate import LoadOptions, load_engine
-from server.provider import CUDA, Choice, choose_provider
+from server.provider import CUDA, choose_provider
 from server.session import Session
 from server.tensors import Tensors
 from tests.server.conftest import MODELS
@@ -68,18 +68,16 @@ def test_a_float16_graph_that_is_wrong_is_not_served(
 
 @pytest.mark.gpu
 @needs_cuda
-@pytest.mark.parametrize("choice", ["auto", "cuda"])
 @pytest.mark.parametrize("cuda_graphs", [True, False])
 def test_on_cuda_it_runs_whole_and_within_its_row(
     artifact: Artifact,
     oracles: dict[str, Oracle],
     generator: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
-    choice: Choice,
     cuda_graphs: bool,
 ) -> None:
     monkeypatch.setattr("server.gate.plan_for", Mock(return_value=plan.fixed("half")))
-    engine, worst = load_engine(artifact, choose_provider(choice), LoadOptions(cuda_graphs=cuda_graphs))
+    engine, worst = load_engine(artifact, choose_provider("cuda"), LoadOptions(cuda_graphs=cuda_graphs))
     assert set(engine.nodes_by_provider()) == {CUDA}
     assert not engine.nodes_elsewhere()
     assert worst.within
