@@ -3,7 +3,7 @@
     python -m benchmarks.batch_invariant [--rounds 15] > benchmarks/results/batch-invariant.md
 
 Both engines run the same windows by turns. The invariant one runs the graph planned for small batches at any size,
-and a lone window beside a copy of itself.
+and a lone window beside a copy of itself; with quantiles, whose logarithms are computed in packets, beside 15 of them.
 """
 
 import argparse
@@ -19,30 +19,30 @@ from benchmarks.machine import describe_machine
 from export.artifact import plan
 from export.build import describe, lower
 from export.lowering.source import source_of
-from server.engine import Engine, load_session
-from server.gate import FEWEST_WINDOWS, check_batch_invariance
+from server.engine import Engine, Filling, load_session
+from server.gate import check_batch_invariance, invariant_filling
 from server.provider import choose_provider
 
-SHAPES = (("lstm", 50, 5), ("lstm", 128, 32), ("gru", 50, 32))
+SHAPES = (("lstm", 50, 5, "none"), ("lstm", 128, 32, "none"), ("gru", 50, 32, "none"), ("gru", 50, 32, "quantile"))
 BATCHES = (1, 2, 8, 64, 512)
 ROUND_SECONDS = 0.02
 
 
-def engines(kind: str, hidden_size: int, window: int) -> tuple[Engine, Engine]:
+def engines(kind: str, hidden_size: int, window: int, intervals: str) -> tuple[Engine, Engine]:
     """By plan, and invariant; the latter is proved to be so first."""
-    source = source_of(make_model(kind, hidden_size=hidden_size, window=window))
+    model = make_model(kind, hidden_size=hidden_size, window=window, intervals=intervals)
+    source = source_of(model)
     lowered = {name: each for name, each in lower(source).items() if name != "step"}
-    model = make_model(kind, hidden_size=hidden_size, window=window)
     manifest = describe(model, source, {name: graph for name, (graph, _) in lowered.items()}, "demo", ["value"])
     cpu = choose_provider("cpu")
 
-    def engine(fewest_windows: int) -> Engine:
+    def engine(filling: Filling) -> Engine:
         sessions = {
             name: load_session(manifest, name, proto.SerializeToString(), cpu) for name, (_, proto) in lowered.items()
         }
-        return Engine(manifest, sessions, cpu, plan.fixed("window"), fewest_windows=fewest_windows)
+        return Engine(manifest, sessions, cpu, plan.fixed("window"), filling=filling)
 
-    planned, invariant = engine(1), engine(FEWEST_WINDOWS)
+    planned, invariant = engine(Filling()), engine(invariant_filling(manifest))
     planned.tune(max(BATCHES))
     invariant.plan = plan.fixed(planned.plan[0].graph)
     windows = np.random.default_rng(0).standard_normal((64, window, 1)).astype(np.float32)
@@ -78,11 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print(f"| cell, H, T | graph | {' | '.join(f'{batch} windows' for batch in BATCHES)} |")
     print(f"|---|---|{'---|' * len(BATCHES)}")
-    for kind, hidden_size, window in SHAPES:
-        planned, invariant = engines(kind, hidden_size, window)
+    for kind, hidden_size, window, intervals in SHAPES:
+        planned, invariant = engines(kind, hidden_size, window, intervals)
         found = [ratio(planned, invariant, batch, options.rounds) for batch in BATCHES]
         cells = [f"{1e6 * seconds:.0f} × {times:.2f}" for seconds, times in found]
-        print(f"| {kind}, {hidden_size}, {window} | {invariant.plan[0].graph} | {' | '.join(cells)} |")
+        name = f"{kind}, {hidden_size}, {window}" + f", {intervals}" * (intervals != "none")
+        print(f"| {name} | {invariant.plan[0].graph} | {' | '.join(cells)} |")
     return 0
 
 

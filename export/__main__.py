@@ -4,9 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from export.artifact.errors import ArtifactError
-from export.artifact.manifest import PlanEntry
+from export.artifact.manifest import PlanEntry, Precision
 from export.build import ROLLOUT, export
 from export.errors import ExportError
 from training.run import RunError, load_run
@@ -35,6 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="R",
         help="so many values ahead in one run, where a graph can give them; 0: none (default: %(default)s)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="float16: beside the others a graph for GPUs whose cells compute in float16, with a tolerance of its own",
+    )
     options = parser.parse_args(argv)
     try:
         published = export(
@@ -44,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             version=options.version,
             tune=not options.no_tune,
             rollout=options.rollout,
+            precision=options.precision,
         )
     except (RunError, ExportError, ArtifactError) as error:
         print(f"export: {error}", file=sys.stderr)

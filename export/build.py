@@ -34,6 +34,7 @@ from export.artifact.manifest import (
     Intervals,
     Manifest,
     PlanEntry,
+    Precision,
     Scaling,
     Transform,
     is_model_name,
@@ -42,6 +43,8 @@ from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
 from export.lowering.chunked import LONGEST_UNROLLED, SHORTEST_CHUNKED, chunked
 from export.lowering.fused import fusable, fused, primable, primed
+from export.lowering.half import NAME as HALF
+from export.lowering.half import half
 from export.lowering.rollout.carry import carry, why_not_carry
 from export.lowering.rollout.sliding import sliding, why_not_sliding
 from export.lowering.source import Source, source_of
@@ -73,8 +76,11 @@ class Published:
     not_rolled: dict[str, str]
 
 
-def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
-    """Every graph of the artifact by name. The first is what runs where nothing was timed."""
+def lower(source: Source, precision: Precision = "float32") -> dict[str, tuple[Graph, onnx.ModelProto]]:
+    """Every graph of the artifact by name. The first is what runs where nothing was timed.
+
+    With `precision` float16 there is one beside them that computes in it. Raises ExportError if windows are too long.
+    """
     window = source.config.window
     graphs = {WINDOW: chunked(source) if window > LONGEST_UNROLLED else unrolled(source)}
     if SHORTEST_CHUNKED <= window <= LONGEST_UNROLLED:
@@ -83,6 +89,13 @@ def lower(source: Source) -> dict[str, tuple[Graph, onnx.ModelProto]]:
         graphs["fused"] = fused(source)
     if primable(source):
         graphs["primed"] = primed(source)
+    if precision == "float16":
+        if window > LONGEST_UNROLLED:
+            raise ExportError(
+                f"precision is 'float16', which writes every step out; window is {window}, "
+                f"it must be at most {LONGEST_UNROLLED}"
+            )
+        graphs[HALF] = half(source)
     if source.steppable:
         graphs[STEP] = step(source)
     return graphs
@@ -106,7 +119,7 @@ def _tuned(manifest: Manifest, graphs: Mapping[str, bytes], inputs: Inputs) -> M
             batches[batch] = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in inputs.items()}
         session.run(graph, batches[batch])
 
-    entries = plan.fastest(run, manifest.window_graphs(), clock=time.perf_counter)
+    entries = plan.fastest(run, manifest.candidates(on_cpu=True), clock=time.perf_counter)
     return msgspec.structs.replace(manifest, plan=entries, plan_provider=gate.PROVIDER)
 
 
@@ -125,11 +138,13 @@ def export(
     seed: int = 0,
     tune: bool = True,
     rollout: int = ROLLOUT,
+    precision: Precision = "float32",
 ) -> Published:
     """Publish `run` as `models/name/version/`. Raises ExportError or ArtifactError; then nothing is published.
 
     With `tune` the graphs are timed here, and each batch size gets the fastest; without, all get the unrolled one.
     `rollout`: so many values ahead in one run, where a graph can give them; 0 for none.
+    With `precision` float16 there is a graph for GPUs that computes in it, held to its own row of the tolerances.
     """
     if not is_model_name(name):
         raise ExportError(f"name is {name!r}; use letters, digits, '.', '_' and '-', starting with a letter or digit")
@@ -146,7 +161,7 @@ def export(
     if rollout and not 2 <= rollout <= LONGEST_ROLLOUT:
         raise ExportError(f"rollout is {rollout}; it must be 0, or from 2 to {LONGEST_ROLLOUT}")
     rolled, not_rolled = roll(source, rollout) if rollout else ({}, {})
-    lowered = lower(source) | rolled
+    lowered = lower(source, precision) | rolled
     graphs = {graph_name: proto.SerializeToString() for graph_name, (_, proto) in lowered.items()}
 
     generator = np.random.default_rng(seed)

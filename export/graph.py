@@ -1,6 +1,7 @@
 """A small builder over onnx.helper: names nodes, shares initialisers, fixes opset and IR version."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,6 +29,9 @@ class GraphBuilder:
         self._initializers: dict[str, TensorProto] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._prefix = ""
+        # Behind the names of initialisers, and what they are rounded to.
+        self._suffix = ""
+        self._dtype: type[np.floating[Any]] = np.float32
 
     def body(self, prefix: str) -> "GraphBuilder":
         """A builder for a graph inside this one, which names its values behind `prefix` and shares the initialisers."""
@@ -43,6 +47,13 @@ class GraphBuilder:
         same._nodes = self._nodes
         same._prefix = f"{prefix}."
         return same
+
+    def half(self) -> "GraphBuilder":
+        """A builder that adds to this very graph, with float16 initialisers."""
+        inner = GraphBuilder(self._weights)
+        inner._initializers, inner._nodes, inner._prefix = self._initializers, self._nodes, self._prefix
+        inner._suffix, inner._dtype = ".float16", np.float16
+        return inner
 
     def named(self, name: str) -> str:
         """A name that no value of another body or part has."""
@@ -70,15 +81,15 @@ class GraphBuilder:
 
     def weight(self, name: str) -> str:
         """An initialiser with one of the model's own arrays."""
-        if name not in self._initializers:
-            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(self._weights[name]), name)
-        return name
+        return self.constant(name, self._weights[name])
 
     def constant(self, name: str, array: NDArray[np.float32]) -> str:
         """An initialiser with an array made for the graph, stored once under its name."""
-        if name not in self._initializers:
-            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
-        return name
+        stored = name + self._suffix
+        if stored not in self._initializers:
+            contiguous = np.ascontiguousarray(array, self._dtype)
+            self._initializers[stored] = numpy_helper.from_array(contiguous, stored)
+        return stored
 
     def ints(self, *values: int) -> str:
         """An INT64 vector, stored once for all who ask for the same."""
@@ -102,8 +113,14 @@ class GraphBuilder:
         return name
 
     def cast_to_float(self, x: str) -> str:
-        """An INT64 value as float32."""
+        """An INT64 or float16 value as float32."""
         return self.op("Cast", x, to=int(TensorProto.FLOAT))
+
+    def cast_to_half(self, x: str) -> str:
+        """A float32 value as float16; beyond its largest number it is that, where a plain Cast gives infinity."""
+        most = float(np.finfo(np.float16).max)
+        clipped = self.op("Clip", x, self.scalar(-most), self.scalar(most))
+        return self.op("Cast", clipped, to=int(TensorProto.FLOAT16))
 
     def linear(self, x: str, layer: str, *, of_input: bool = False) -> str:
         """Y = x Wᵀ + b with the weights of a torch.nn.Linear called `layer`.

@@ -10,7 +10,12 @@ scheduler    which windows run next: plain policy, no thread, no clock
 entry        one call's windows as they slide over their predictions
 repository   models and versions: what is served, what is not and why
 series       ids of series to rows of a model's table
-engine       an artifact's graphs in onnxruntime
+engine       an artifact's graphs, and the plan that chooses among them
+session      a graph in onnxruntime
+placement    where a graph's nodes run, and which of them elsewhere than they should
+buffers      inputs and outputs of a run, bound once
+buckets      the same on a GPU: runs filled up to a bucket, each a captured CUDA graph
+pinned       page-locked host memory
 tensors      a graph's inputs and outputs by name
 provider     CPU or CUDA
 parity/      the live gate: a share of traffic recomputed by the reference

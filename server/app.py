@@ -25,7 +25,7 @@ from server.predictor import Predictor
 from server.provider import choose_provider
 from server.repository import Repository, State, Version
 from server.scheduler import Scheduler
-from server.tensors import Tensors
+from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
 from server.transport.health import Health
 from server.transport.nextvalue import NextValue
@@ -59,6 +59,7 @@ class Server:
                 largest_batch=config.max_batch_windows,
                 tune=config.tune == "load",
                 batch_invariant=config.batch_invariant == "on",
+                cuda_graphs=config.cuda_graphs == "on",
             ),
         )
         self.predictor = Predictor(
@@ -183,6 +184,8 @@ class Server:
 
         def observe(graph: str, inputs: Tensors, outputs: Tensors) -> None:
             if parity is not None:
+                # Each lowering of the window has its own row of the tolerances.
+                graph = engine.graph_for(len(inputs[WINDOW])) if graph == WINDOW else graph
                 parity.offer(manifest, inputs, outputs, graph=graph)
 
         version.batcher = Batcher(
@@ -197,11 +200,14 @@ class Server:
             num_levels=len(manifest.intervals.levels) if manifest.intervals else 0,
             roll=engine.roll,
             rollouts=engine.rollouts_for(self.config.max_batch_windows),
+            engine_thread=version.thread,
         )
         number = str(version.number)
         self.metrics.model_info.labels(version.model, number, manifest.cell, engine.provider.name).set(1)
         for provider, count in engine.nodes_by_provider().items():
             self.metrics.graph_nodes.labels(version.model, number, provider).set(count)
+        num_elsewhere = engine.nodes_elsewhere().total()
+        self.metrics.graph_nodes_elsewhere.labels(version.model, number, engine.provider.name).set(num_elsewhere)
         # Born at 0, or the first of each would be no increase to Prometheus.
         if parity is not None:
             for result in ("match", "mismatch", "dropped"):

@@ -77,6 +77,11 @@ def first_not_finite(*arrays: NDArray[np.float32]) -> int | None:
     return None
 
 
+def new_engine_thread(name: str) -> ThreadPoolExecutor:
+    """The one thread that loads and runs a version's graphs."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}")
+
+
 class Batcher:
     """Batches the calls of one model version. Every method belongs to the event loop's thread."""
 
@@ -92,10 +97,12 @@ class Batcher:
         num_levels: int = 0,
         roll: Roll | None = None,
         rollouts: Sequence[Rollout] = (),
+        engine_thread: ThreadPoolExecutor | None = None,
     ) -> None:
         """`run` maps inputs of a window graph to its outputs (server.tensors); it is called on a thread of its own.
 
-        So does `roll` for the graphs of `rollouts`, which give more values ahead.
+        So does `roll` for the graphs of `rollouts`, which give more values ahead. The thread is `engine_thread` where
+        one is given, and ends with the batcher.
         """
         self._run = run
         self._roll = roll
@@ -110,7 +117,7 @@ class Batcher:
         self._metrics = metrics
         self._observe = observe
         self._name = name
-        self._engine_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}")
+        self._engine_thread = engine_thread or new_engine_thread(name)
         self._waiting: dict[Entry, _Waiting] = {}
         self._busy = False
         self._start_scheduled = False
@@ -121,6 +128,12 @@ class Batcher:
         # Recent seconds per window, for the pushback of a refusal.
         self._seconds_per_window = 0.0
         metrics.queue_windows.set_function(lambda: scheduler.queued_windows)
+
+    @property
+    def carry_horizon(self) -> int:
+        """How many values ahead the state can go on; 0 without a graph for it."""
+        carry = self._rollouts.get(CARRY)
+        return carry.length if carry else 0
 
     async def predict(
         self,

@@ -35,6 +35,7 @@ class Config:
     reference_timeout_seconds: float
     tune: str
     batch_invariant: str
+    cuda_graphs: str
     max_batch_windows: int
     max_queue_windows: int
     max_horizon: int
@@ -75,6 +76,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("reference-timeout-seconds", _number(0.1, 600), "10", "a reference silent for so long is restarted")
     option("tune", _one_of("off", "load"), "off", "load: time every graph here and run the fastest for each batch size")
     option("batch-invariant", _one_of("off", "on"), "off", "on: a window's answer has the same bytes in any batch")
+    option("cuda-graphs", _one_of("on", "off"), "on", "on: on CUDA, each run is launched as one captured graph")
     option("max-batch-windows", _integer(1, 65536), "512", "most windows in one run; larger calls are split")
     option("max-queue-windows", _integer(1, 10**9), "65536", "windows that may wait per model; more are refused")
     option("max-horizon", _integer(1, 100_000), "1024", "largest horizon of a call")

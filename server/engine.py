@@ -1,104 +1,33 @@
-"""An artifact's graphs in onnxruntime."""
+"""An artifact's graphs, and the plan that chooses among them."""
 
 import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from export.artifact import plan
-from export.artifact.errors import ArtifactError
 from export.artifact.manifest import Manifest, PlanEntry
-from server.provider import CPU, CUDA, Provider
+from server.provider import Provider
 from server.rollout import Rollout, rollout_of
+from server.session import MOST_BOUND, Session, load_session, session_options
 from server.tensors import WINDOW, Tensors
 
-
-def session_options(provider: Provider) -> ort.SessionOptions:
-    """How every graph is loaded."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # Measured on models of this size: a second thread costs more in hand-over than it computes.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    # A state that fades towards zero would else make every product with it slow.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    # Otherwise assignment to providers cannot be asked for afterwards.
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if provider.exclusive:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return options
+__all__ = ["MOST_BOUND", "Engine", "Session", "load_session", "plan_for", "session_options"]
 
 
-# Up to so many rows a run's buffers are kept: what that saves is lost in a larger run, and a buffer for each of
-# hundreds of batch sizes would be much memory.
-MOST_BOUND = 16
+class Filling(NamedTuple):
+    """How many rows a run has at least, and what their number is a multiple of."""
 
+    fewest: int = 1
+    multiple: int = 1
 
-class Session:
-    """One graph on one provider."""
-
-    def __init__(self, graph: bytes, provider: Provider) -> None:
-        """Raises RuntimeError if onnxruntime cannot load the graph, or not on the provider asked for."""
-        options = session_options(provider)
-        self._session = ort.InferenceSession(graph, options, providers=[(provider.name, provider.options)])
-        if provider.name not in self._session.get_providers():
-            # onnxruntime warns and goes on with the CPU.
-            raise RuntimeError(f"onnxruntime did not take {provider.name}; it has {self._session.get_providers()}")
-        self._outputs = [output.name for output in self._session.get_outputs()]
-        self._most_bound = MOST_BOUND if provider.name == CPU else 0
-        self._bound: dict[int, _Bound] = {}
-
-    def run(self, inputs: Tensors) -> Tensors:
-        """Outputs by name. One thread at a time: small batches share their buffers."""
-        num_rows = len(next(iter(inputs.values())))
-        if num_rows > self._most_bound:
-            arrays = self._session.run(self._outputs, inputs)
-            return {name: arrays[k] for k, name in enumerate(self._outputs)}
-        bound = self._bound.get(num_rows)
-        if bound is None:
-            bound = self._bound[num_rows] = _Bound(self._session, num_rows)
-        return bound.run(inputs)
-
-    def nodes_by_provider(self) -> Counter[str]:
-        """How many of the graph's nodes each provider runs, as the session itself assigned them."""
-        counts: Counter[str] = Counter()
-        for part in self._session.get_provider_graph_assignment_info():
-            counts[part.ep_name] += len(part.get_nodes())
-        return counts
-
-
-class _Bound:
-    """Inputs and outputs of one batch size in memory of their own, which onnxruntime is told of once."""
-
-    def __init__(self, session: ort.InferenceSession, num_rows: int) -> None:
-        self._session = session
-        self._binding = session.io_binding()
-        self._inputs = {each.name: _empty(each, num_rows) for each in session.get_inputs()}
-        self._outputs = {each.name: _empty(each, num_rows) for each in session.get_outputs()}
-        for bind, arrays in ((self._binding.bind_input, self._inputs), (self._binding.bind_output, self._outputs)):
-            for name, array in arrays.items():
-                bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-
-    def run(self, inputs: Tensors) -> Tensors:
-        """Outputs by name, copied out of the shared memory."""
-        for name, array in self._inputs.items():
-            given = inputs[name]
-            if given.shape != array.shape:  # which copyto would stretch
-                raise ValueError(f"{name} is {list(given.shape)}; it must be {list(array.shape)}")
-            np.copyto(array, given, casting="no")
-        self._session.run_with_iobinding(self._binding)
-        return {name: array.copy() for name, array in self._outputs.items()}
-
-
-def _empty(tensor: ort.NodeArg, num_rows: int) -> NDArray[Any]:
-    """Memory for a tensor whose one open dimension is the batch's."""
-    shape = [num_rows if isinstance(size, str) else size for size in tensor.shape]
-    return np.empty(shape, {"tensor(float)": np.float32, "tensor(int64)": np.int64}[tensor.type])
+    def rows(self, num_windows: int) -> int:
+        """Rows of a run of so many windows."""
+        return max(self.fewest, num_windows + -num_windows % self.multiple)
 
 
 class Engine:
@@ -111,16 +40,16 @@ class Engine:
         provider: Provider,
         entries: list[PlanEntry],
         *,
-        fewest_windows: int = 1,
+        filling: Filling | None = None,
         rollouts: Mapping[str, Session] | None = None,
     ) -> None:
         """`sessions` hold the graphs that the plan `entries` choose among, and those to be timed; `rollouts` others.
 
-        A run of less than `fewest_windows` is filled up with copies of its last window.
+        Where `filling` wants more rows than a run has windows, its last window is repeated.
         """
         self.manifest = manifest
         self.provider = provider
-        self._fewest_windows = fewest_windows
+        self._filling = filling or Filling()
         self.sessions = dict(sessions)
         self.rollouts = dict(rollouts or {})
         self.plan = entries
@@ -137,10 +66,13 @@ class Engine:
         self._bounds = [entry.max_batch for entry in entries if entry.max_batch is not None]
         self._graphs = [entry.graph for entry in entries]
 
+    def graph_for(self, num_windows: int) -> str:
+        """The name of the graph that runs so many windows."""
+        return self._graphs[bisect_left(self._bounds, num_windows)]
+
     def run(self, inputs: Tensors) -> Tensors:
         """What follows each window, in raw units."""
-        graph = self._graphs[bisect_left(self._bounds, len(inputs[WINDOW]))]
-        return self._run(self.sessions[graph], inputs)
+        return self._run(self.sessions[self.graph_for(len(inputs[WINDOW]))], inputs)
 
     def roll(self, graph: str, inputs: Tensors) -> Tensors:
         """What follows each window, `next` [B, rollout], by one of the rollouts."""
@@ -148,9 +80,10 @@ class Engine:
 
     def _run(self, session: Session, inputs: Tensors) -> Tensors:
         num_windows = len(inputs[WINDOW])
-        if num_windows >= self._fewest_windows:
+        rows = self._filling.rows(num_windows)
+        if num_windows == rows:
             return session.run(inputs)
-        filled = session.run({name: _filled(array, self._fewest_windows) for name, array in inputs.items()})
+        filled = session.run({name: _filled(array, rows) for name, array in inputs.items()})
         return {name: array[:num_windows] for name, array in filled.items()}
 
     def tune(self, largest: int) -> None:
@@ -168,8 +101,14 @@ class Engine:
 
     def nodes_by_provider(self) -> Counter[str]:
         """Nodes of all served graphs by provider."""
-        served = (*self.sessions.values(), *self.rollouts.values())
-        return sum((session.nodes_by_provider() for session in served), Counter())
+        return sum((session.nodes_by_provider() for session in self._served()), Counter())
+
+    def nodes_elsewhere(self) -> Counter[str]:
+        """Nodes of all served graphs that are not on the engine's provider, and copies between it and the host."""
+        return sum((session.nodes_elsewhere() for session in self._served()), Counter())
+
+    def _served(self) -> list[Session]:
+        return [*self.sessions.values(), *self.rollouts.values()]
 
     def warm(self, largest: int) -> None:
         """Run once for each bucket of the batch range, so that no caller pays for allocation."""
@@ -198,12 +137,3 @@ def _filled(array: NDArray[Any], count: int) -> NDArray[Any]:
 def plan_for(manifest: Manifest, provider: Provider) -> list[PlanEntry]:
     """The artifact's plan, if it was timed on this provider; else the graph that every provider runs whole."""
     return manifest.plan if manifest.plan_provider in ("", provider.name) else plan.fixed(WINDOW)
-
-
-def load_session(manifest: Manifest, name: str, data: bytes, provider: Provider) -> Session:
-    """One graph of an artifact. Raises ArtifactError naming its file."""
-    try:
-        return Session(data, provider)
-    except Exception as error:  # noqa: BLE001 (onnxruntime raises classes of its own that share no base)
-        hint = " (--provider cuda allows no node on the CPU)" if provider.exclusive and provider.name == CUDA else ""
-        raise ArtifactError(f"{manifest.graphs[name].file}: onnxruntime cannot load it: {error}{hint}") from None

@@ -113,6 +113,12 @@ class Metrics:
             ["model", "version", "provider"],
             registry=registry,
         )
+        self.graph_nodes_elsewhere = Gauge(
+            "nextvalue_graph_nodes_elsewhere",
+            "Nodes of the served graphs that are not on the version's provider, and Memcpy nodes: 0 if all is well.",
+            ["model", "version", "provider"],
+            registry=registry,
+        )
 
     def for_model(self, model: str, version: int) -> ModelMetrics:
         """The children of one version."""

@@ -93,7 +93,8 @@ class Predictor:
         num_windows = len(windows_NTF)
         check_horizon(fields.horizon, horizon, self.max_horizon)
         check_times_go_on(fields.horizon, horizon, manifest)
-        check_rollout(fields.rollout, question.rollout, manifest, fields.horizon, horizon)
+        if horizon > manifest.direct_horizon:
+            check_rollout(fields.rollout, question.rollout, served.batcher.carry_horizon, fields.horizon, horizon)
         places = check_levels(fields.intervals, question.levels, manifest, fields.horizon, horizon)
         check_reply_size(fields.horizon, num_windows, horizon, self._max_reply_bytes, num_levels=len(places))
         future_NHF = check_future(fields.future, question.future, manifest, num_windows, horizon)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -11,7 +12,7 @@ from export.artifact import folder
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact
 from export.artifact.manifest import Manifest, is_model_name
-from server.batcher import Batcher
+from server.batcher import Batcher, new_engine_thread
 from server.engine import Engine
 from server.errors import ModelNotFound, NotReady, StartupError, shown
 from server.gate import LoadOptions, load_engine
@@ -42,6 +43,8 @@ class Version:
     engine: Engine | None = None
     batcher: Batcher | None = None
     series: SeriesTable = field(default_factory=SeriesTable)
+    # Loads and runs its graphs: on CUDA what one thread captured is nothing to another.
+    thread: ThreadPoolExecutor | None = None
 
 
 class Served(NamedTuple):
@@ -135,7 +138,8 @@ class Repository:
                 version.reason = f"version {served.number} is newer and serves"
                 version.state = State.STANDBY
                 return False
-            version.engine, worst = load_engine(artifact, self.provider, self._options)
+            version.thread = new_engine_thread(version.model)
+            version.engine, worst = version.thread.submit(load_engine, artifact, self.provider, self._options).result()
             version.series = load_series(artifact)
             activate(version)
         except ArtifactError as error:
@@ -153,7 +157,9 @@ class Repository:
 
     def _quarantine(self, version: Version, reason: str) -> None:
         logger.error("%s/%s/%d: not served: %s", self.path, version.model, version.number, reason)
-        version.engine = version.batcher = None
+        if version.thread is not None:
+            version.thread.shutdown(wait=False)
+        version.engine = version.batcher = version.thread = None
         version.reason = reason
         version.state = State.FAILED
 

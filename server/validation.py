@@ -120,15 +120,14 @@ def check_times_go_on(field: str, horizon: int, manifest: Manifest) -> None:
         raise InvalidRequest(field, horizon, limit)
 
 
-def check_rollout(field: str, rollout: str, manifest: Manifest, horizon_field: str, horizon: int) -> None:
-    """Raises InvalidRequest if the state shall go on further than the model's graph takes it."""
-    if rollout != CARRY or horizon <= manifest.direct_horizon:
+def check_rollout(field: str, rollout: str, carry_horizon: int, horizon_field: str, horizon: int) -> None:
+    """Raises InvalidRequest if the state shall go on further than the model's graph takes it; 0: there is none."""
+    if rollout != CARRY:
         return
-    if CARRY not in manifest.graphs:
+    if not carry_horizon:
         raise InvalidRequest(field, repr(rollout), f"the model has no graph for it; with {SLIDING!r} it goes on")
-    if horizon > manifest.rollout:
-        limit = f"with {field} {rollout!r} it must be from 1 to {manifest.rollout}"
-        raise InvalidRequest(horizon_field, horizon, limit)
+    if horizon > carry_horizon:
+        raise InvalidRequest(horizon_field, horizon, f"with {field} {rollout!r} it must be from 1 to {carry_horizon}")
 
 
 def check_series(

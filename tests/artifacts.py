@@ -1,4 +1,4 @@
-"""python -m tests.artifacts OUT_DIR: a small model repository for server tests, without fitting anything.
+"""python -m tests.artifacts OUT_DIR [float16]: a small model repository for server tests, without fitting anything.
 
 Needs torch, so tests run it in a process of its own; what it writes is read by tests that do without.
 
@@ -28,6 +28,7 @@ from export import gate
 from export.artifact import folder, golden
 from export.artifact.folder import GOLDEN, SERIES, WEIGHTS
 from export.artifact.golden import Inputs
+from export.artifact.manifest import Precision
 from export.build import NUM_GOLDEN, describe, lower, roll
 from export.lowering.source import source_of
 from training.model import ModelConfig, RecurrentModel
@@ -180,11 +181,11 @@ def sample_inputs(recipe: Recipe, generator: np.random.Generator) -> Inputs:
     return inputs | {"window": np.asarray(walks, np.float32)}
 
 
-def publish(recipe: Recipe, models: Path) -> Path:
+def publish(recipe: Recipe, models: Path, precision: Precision) -> Path:
     """Lower, gate and publish one model as version 1."""
     model = build_model(recipe)
     source = source_of(model)
-    lowered = lower(source) | (roll(source, recipe.rollout)[0] if recipe.rollout else {})
+    lowered = lower(source, precision) | (roll(source, recipe.rollout)[0] if recipe.rollout else {})
     graphs = {name: proto.SerializeToString() for name, (_, proto) in lowered.items()}
     described = {name: graph for name, (graph, _) in lowered.items()}
     manifest = msgspec.structs.replace(
@@ -206,7 +207,7 @@ def main() -> None:
     """Write the repository."""
     models = Path(sys.argv[1])
     for recipe in RECIPES:
-        publish(recipe, models)
+        publish(recipe, models, "float16" if "float16" in sys.argv[2:] else "float32")
 
 
 if __name__ == "__main__":

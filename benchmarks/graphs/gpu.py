@@ -5,9 +5,11 @@
                                     [--out benchmarks/results/graphs-gpu.md]
 
 Ours are all lowerings that run on the provider whole, TF32 off, inputs and outputs bound to the device, each held
-against the torch model in float64 first; the fastest stands in the column `ours`. `cuDNN` is nn.LSTM or nn.GRU, `eager`
-the cells as they are written, both in inference mode with TF32 off. Every round ends with the device idle. With
-`--device cpu` the same code runs without a GPU, to try it.
+against the torch model in float64 first; the fastest in float32 stands in the column `ours`. `launched` and `captured`
+are the unrolled graph with its kernels launched one by one, and as one CUDA graph; `float16` is the graph whose cells
+compute in that, captured. `cuDNN` is nn.LSTM or nn.GRU, `eager` the cells as they are written, both in inference mode
+with TF32 off. Every round ends with the device idle. With `--device cpu` the same code runs without a GPU, and so
+without CUDA graphs, to try it.
 """
 
 import argparse
@@ -24,25 +26,45 @@ from torch import nn
 
 from benchmarks.graphs.sides import Array, make_model, torch_module
 from benchmarks.machine import describe_machine
+from export.artifact.limits import HALF
 from export.build import lower
+from export.lowering.chunked import LONGEST_UNROLLED
 from export.lowering.source import source_of
+from server.buckets import NO_GRAPH, run_options
 from server.engine import session_options
 from server.provider import CUDA, Provider, choose_provider
+from server.session import CAPTURABLE
 
 HERE = Path(__file__).parents[1]
 ROUND_SECONDS = 0.05
 CLOSE = 2e-5
 RUNS_TO_WARM = 5
+COLUMNS = (
+    "cell, H, T, B",
+    "ours",
+    "lowering",
+    "launched",
+    "captured",
+    "float16",
+    "cuDNN",
+    "eager",
+    "time, ours / best of torch",
+    "not whole on it",
+)
+# Sides of ours beside the lowerings' names.
+CAPTURED, FLOAT16 = "captured", "float16"
 
 
 class Served:
     """A graph in onnxruntime with its input and output bound to the device."""
 
-    def __init__(self, graph: bytes, provider: Provider, windows_BTF: Array) -> None:
-        """Raises RuntimeError if a node would run elsewhere."""
+    def __init__(self, graph: bytes, provider: Provider, windows_BTF: Array, *, capture: bool = False) -> None:
+        """`capture`: as one CUDA graph, where there is CUDA. Raises RuntimeError if a node would run elsewhere."""
+        captured = {"enable_cuda_graph": 1} if capture and provider.name == CUDA else {}
         self._session = ort.InferenceSession(
-            graph, session_options(provider), providers=[(provider.name, provider.options)]
+            graph, session_options(provider), providers=[(provider.name, provider.options | captured)]
         )
+        self._options = run_options(1 if capture else NO_GRAPH)
         elsewhere = [
             part.ep_name for part in self._session.get_provider_graph_assignment_info() if part.ep_name != provider.name
         ]
@@ -56,7 +78,7 @@ class Served:
 
     def __call__(self) -> None:
         """One run."""
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, self._options)
 
     def value(self) -> Array:
         """What the last run gave, [B, 1]."""
@@ -115,11 +137,20 @@ def row(kind: str, hidden_size: int, window: int, batch: int, *, provider: Provi
     model.float()
     ours: dict[str, Served | Module] = {}
     off_provider = []
-    for name, (graph, proto) in lower(source_of(model)).items():
+    source = source_of(model)
+    close = {}
+    for name, (graph, proto) in lower(source, "float32" if window > LONGEST_UNROLLED else "float16").items():
         if name == "step":
             continue
+        data, lowering = proto.SerializeToString(), graph.lowering
         try:
-            ours[graph.lowering] = Served(proto.SerializeToString(), provider, windows_BTF)
+            if graph.precision == "float16":
+                ours[FLOAT16] = Served(data, provider, windows_BTF, capture=True)
+                close[FLOAT16] = HALF.relative_to_scale * source.target_scale
+                continue
+            ours[lowering] = Served(data, provider, windows_BTF)
+            if lowering in CAPTURABLE:
+                ours[f"{lowering}, {CAPTURED}"] = Served(data, provider, windows_BTF, capture=True)
         except Exception as error:  # noqa: BLE001 (onnxruntime raises classes of its own that share no base)
             off_provider.append(graph.lowering)
             print(f"{kind} {graph.lowering}: not on {provider.name}: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -131,15 +162,19 @@ def row(kind: str, hidden_size: int, window: int, batch: int, *, provider: Provi
     for name, side in (ours | torch_sides).items():
         side()
         off = float(np.abs(side.value() - expected_B1).max())
-        if not off <= CLOSE:
+        if not off <= close.get(name, CLOSE):
             raise RuntimeError(f"{kind}, {name}: off by {off:.3g}; nothing was timed")
     seconds = race(ours | torch_sides, rounds, device)
-    best = min(ours, key=seconds.__getitem__)
+    best = min((name for name in ours if name != FLOAT16), key=seconds.__getitem__)
     peers = {name: seconds[name] for name in torch_sides}
     cells = [
         f"{kind}, {hidden_size}, {window}, {batch}",
         f"{batch / seconds[best]:.4g}",
         best,
+        *(
+            f"{batch / seconds[name]:.4g}" if name in ours else "–"
+            for name in ("unrolled", f"unrolled, {CAPTURED}", FLOAT16)
+        ),
         *(f"{batch / peers[name]:.4g}" if name in peers else "–" for name in ("cuDNN", "eager")),
         f"{seconds[best] / min(peers.values()):.3f}",
         ", ".join(off_provider) or "none",
@@ -176,8 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "",
         f"Windows a second, medians of {options.rounds} rounds.",
         "",
-        "| cell, H, T, B | ours | lowering | cuDNN | eager | time, ours / best of torch | not whole on it |",
-        "|---|---|---|---|---|---|---|",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
     ]
     for kind in options.kinds:
         for hidden_size in options.hidden:

@@ -149,11 +149,18 @@ class Remote:
         return self._process.array(self._number)
 
 
-def make_model(kind: str, *, hidden_size: int, window: int) -> RecurrentModel:
-    """One layer, one feature, standardised; weights as torch draws them."""
+def make_model(kind: str, *, hidden_size: int, window: int, intervals: str = "none") -> RecurrentModel:
+    """One layer, one feature, standardised; weights as torch draws them; one level of `intervals`."""
     torch.manual_seed(0)
     config = ModelConfig(
-        cell=kind, window=window, num_features=1, hidden_size=hidden_size, num_layers=1, transform="standardize"
+        cell=kind,
+        window=window,
+        num_features=1,
+        hidden_size=hidden_size,
+        num_layers=1,
+        transform="standardize",
+        intervals=intervals,
+        levels=() if intervals == "none" else (0.9,),
     )
     model = RecurrentModel(config)
     for name, value in (("mean", 0.5), ("scale", 2.0), ("target_mean", 0.5), ("target_scale", 2.0)):

@@ -134,6 +134,6 @@ def compare(
             reach_BKL = np.abs(expected[tensor.name] - expected["next"][..., None])
             scale = np.reshape(scale, (-1, 1, 1)) + reach_BKL
         fed_back = graph in ROLLOUTS and tensor.name == "next"
-        return deviation(served, expected[tensor.name], scale, manifest.tolerance, fed_back=fed_back)
+        return deviation(served, expected[tensor.name], scale, manifest.tolerance_of(graph), fed_back=fed_back)
     except ValueError as error:
         raise ArtifactError(f"{GOLDEN}: {graph} graph: {error}") from None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from export.artifact.errors import ArtifactError
-from export.artifact.limits import Tolerance
+from export.artifact.limits import HALF, Tolerance
 
 MANIFEST = "manifest.json"
 
@@ -51,13 +51,19 @@ class Tensor(_Struct, frozen=True, kw_only=True):
     unit: str = ""
 
 
-class Graph(_Struct, frozen=True, kw_only=True):
+# What a graph computes in; inputs and outputs are float32 all the same.
+Precision = Literal["float32", "float16"]
+
+
+# Defaults are left out of the JSON, so that manifests from before there was a choice keep their bytes.
+class Graph(_Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One ONNX file: which lowering wrote it, and what goes in and out."""
 
     file: FileName
     lowering: str
     inputs: list[Tensor]
     outputs: list[Tensor]
+    precision: Precision = "float32"
 
 
 class PlanEntry(_Struct, frozen=True, kw_only=True):
@@ -156,12 +162,23 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         """Every graph that a plan could choose: all that give what the window graph gives."""
         return [name for name in self.graphs if name not in (STEP, *ROLLOUTS)]
 
+    def candidates(self, *, on_cpu: bool) -> list[str]:
+        """Those of them that are worth timing: the CPU has no float16 units, and converts back and forth."""
+        return [name for name in self.window_graphs() if not on_cpu or self.graphs[name].precision == "float32"]
+
+    def tolerance_of(self, graph: str) -> Tolerance:
+        """The row of the table that a graph is held to: the artifact's own, or float16's."""
+        return HALF if self.graphs[graph].precision == "float16" else self.tolerance
+
 
 def digest(manifest: Manifest) -> str:
     """SHA-256 of the canonical JSON (sorted keys, no white space) without the field `sha256`."""
-    fields = msgspec.to_builtins(manifest)
-    del fields["sha256"]
-    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _digest(msgspec.to_builtins(manifest))
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    others = {name: value for name, value in fields.items() if name != "sha256"}
+    canonical = json.dumps(others, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -175,8 +192,13 @@ def encode(manifest: Manifest) -> bytes:
 
     Raises ValueError if a number is not finite.
     """
-    sealed = msgspec.structs.replace(manifest, sha256=digest(manifest))
-    return (json.dumps(msgspec.to_builtins(sealed), sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+    return _sealed(msgspec.to_builtins(manifest))
+
+
+def _sealed(fields: dict[str, Any]) -> bytes:
+    """Of a manifest of any age: one that was written before a field came to be lacks it."""
+    sealed = fields | {"sha256": _digest(fields)}
+    return (json.dumps(sealed, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
 
 
 def decode(data: bytes) -> Manifest:
@@ -186,7 +208,7 @@ def decode(data: bytes) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{MANIFEST}: {error}") from None
     try:
-        altered = encode(manifest) != data
+        altered = _sealed(json.loads(data)) != data
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{MANIFEST}: {error}") from None
     if altered:

@@ -31,7 +31,8 @@ def of_window(g: GraphBuilder, source: Source, ruled: str, outputs: str) -> str:
     if source.carries_last:
         came = g.op("Sub", came, g.op("Slice", target, g.ints(0), g.ints(num_errors), g.ints(0)))
     error = g.op("Abs", g.op("Sub", said, _scaled(g, came)))
-    mean = g.op("Transpose", g.op("MatMul", g.weight("recent_error.weights"), error))
+    # Rows of windows and not columns, of which the last few would be added up in another order than the others.
+    mean = g.op("MatMul", g.op("Transpose", error), g.weight("recent_error.weights"))
     return g.op("Add", mean, g.weight("recent_error.start"))
 
 

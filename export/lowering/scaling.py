@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from export.graph import GraphBuilder
 
 
@@ -18,8 +20,10 @@ def ruler(g: GraphBuilder, kind: str, *, window: str, num_steps: int, num_series
         return None
     if kind == "window":
         zero = g.op("Slice", window, g.ints(num_steps - 1), g.ints(num_steps), g.ints(1))
-        distance = g.op("Abs", g.op("Sub", window, zero))
-        mean = g.op("ReduceMean", distance, g.ints(1), keepdims=1)
+        distance = g.op("Transpose", g.op("Abs", g.op("Sub", window, zero)), perm=[0, 2, 1])
+        # A product and not ReduceMean, which adds up a row in an order that hangs on where it lies in memory.
+        shares = g.constant("scaling.shares", np.full((num_steps, 1), 1 / num_steps, np.float32))
+        mean = g.op("Transpose", g.op("MatMul", distance, shares), perm=[0, 2, 1])
         return Ruler(zero, g.op("Where", g.op("Equal", mean, g.scalar(0.0)), g.scalar(1.0), mean))
     if kind == "series":
         too_low = g.op("Less", "series", g.int_scalar(0))

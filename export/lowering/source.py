@@ -87,7 +87,7 @@ def _of_recent_error(module: RecentError, weights: Weights) -> Weights:
     own = {
         "usual": module.usual,
         "start": module.start * module.usual.double(),
-        "weights": module.weights[None],
+        "weights": module.weights[:, None],
     }
     return {f"recent_error.{name}": value.numpy().astype(np.float32) for name, value in own.items()} | {
         "recent_error.point.weight": weights["head.point.weight"][:1],

@@ -32,7 +32,7 @@ LOG_EVERY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Check:
-    """What one run took and gave, or a part of its rows, copied."""
+    """What one run of a graph took and gave, or a part of its rows, copied."""
 
     manifest: Manifest
     graph: str
@@ -61,7 +61,7 @@ class ParityMonitor:
         self._thread.start()
 
     def offer(self, manifest: Manifest, inputs: Tensors, outputs: Tensors, *, graph: str = WINDOW) -> None:
-        """Maybe check this run of `graph`: the window's, whichever lowering ran, or a rollout."""
+        """Maybe check this run of a graph: one of the window, each with its own row of the tolerances, or a rollout."""
         if self._random.random() >= self._share:
             return
         if self._queue.full():

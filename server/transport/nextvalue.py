@@ -104,6 +104,8 @@ class NextValue(NextValueServicer):
             description.CopyFrom(describe(manifest))
             description.max_horizon = self._predictor.max_horizon
             description.provider = version.engine.provider.name if serving and version.engine else ""
+            if serving and version.batcher is not None:
+                description.carry_horizon = version.batcher.carry_horizon
         return described
 
 

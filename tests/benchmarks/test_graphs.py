@@ -8,9 +8,11 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from benchmarks.graphs import gpu
 from benchmarks.graphs.__main__ import CLOSE, OURS, Point, page, race
 from benchmarks.graphs.picture import draw, main, read
 from benchmarks.graphs.sides import Bound, Module, make_model, torch_module, torch_onnx
+from export.lowering.chunked import LONGEST_UNROLLED
 from export.lowering.fused import fused
 from export.lowering.source import source_of
 
@@ -95,6 +97,19 @@ def test_the_picture_shows_what_the_table_says() -> None:
     assert left.lines[0].get_xydata().tolist() == [[1, 32], [64, 32]]  # type: ignore[union-attr]
     assert centre.lines[1].get_xydata().tolist() == [[5, 10], [32, 64], [96, 192]]  # type: ignore[union-attr]
     assert [centre.get_title(), right.get_title()] == ["1 window in a run", "64 windows in a run"]
+
+
+@pytest.mark.parametrize(("window", "sides"), [(3, 3), (LONGEST_UNROLLED + 1, 0)])
+def test_the_benchmark_for_gpus_can_be_tried_on_a_cpu(tmp_path: Path, window: int, sides: int) -> None:
+    """Every side of it is held against torch; long windows have no unrolled graph to launch, capture or halve."""
+    out = tmp_path / "gpu.md"
+    shape = ["--kinds", "rnn", "--hidden", "4", "--windows", str(window), "--batches", "2", "--rounds", "1"]
+    assert gpu.main(["--device", "cpu", *shape, "--out", str(out)]) == 0
+    head, _, row = (line.strip("| ").split(" | ") for line in out.read_text().splitlines()[-3:])
+    assert tuple(head) == gpu.COLUMNS
+    found = dict(zip(head, row, strict=True))
+    assert float(found["ours"]) > 0
+    assert sum(found[name] != "–" for name in ("launched", "captured", "float16")) == sides
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,23 @@ def test_what_does_not_roll_says_why(
     assert capsys.readouterr().out.endswith("\nno carry of 7 values in one graph: no state\n")
 
 
+def test_float16_adds_a_graph_that_no_plan_of_a_cpu_has(
+    run_folder: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _export(run_folder, models, "--precision", "float16") == 0
+    assert re.search(r"primed \d+ nodes, half \d+ nodes, step \d+ nodes", capsys.readouterr().out)
+    manifest = Artifact(models / "demo" / "1").manifest
+    assert {name for name, graph in manifest.graphs.items() if graph.precision == "float16"} == {"half"}
+    assert "half" not in {entry.graph for entry in manifest.plan}
+
+
+def test_another_precision_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--run", "r", "--models", "m", "--name", "n", "--precision", "bfloat16"])
+    assert ended.value.code == 2
+    assert "bfloat16" in capsys.readouterr().err
+
+
 def test_missing_run(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _export(tmp_path / "absent", models) == 1
     _assert_one_line(capsys, "absent")

@@ -21,6 +21,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def half_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same models, exported with a float16 graph each."""
+    return shared_models(tmp_path_factory, "float16")
+
+
+@pytest.fixture(scope="session")
 def oracles(models: Path) -> dict[str, Oracle]:
     """Right answers by model name."""
     return {name: Oracle(models / name / "1") for name in MODELS}

@@ -1,5 +1,8 @@
 """What the server says about itself: models, metadata, health, reflection."""
 
+from collections import Counter
+from pathlib import Path
+
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
@@ -7,8 +10,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nextvalue.v1 import nextvalue_pb2 as pb
 from server.pb import open_inference_pb2 as oip
+from server.session import Session
 from server.transport.open_inference import SERVER_VERSION
-from tests.server.harness import Running, refusal
+from tests.server.harness import Running, refusal, serving
 from tests.server.oracle import Oracle
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -146,3 +150,15 @@ async def test_the_page_says_what_is_served_where(running: Running, oracles: dic
         where = {"model": name, "version": "1"}
         assert running.sample("nextvalue_model_info", cell=oracle.manifest.cell, **where, **provider) == 1
         assert running.sample("nextvalue_graph_nodes", **where, **provider) > 0
+        registry = running.server.metrics.registry
+        assert registry.get_sample_value("nextvalue_graph_nodes_elsewhere", {**where, **provider}) == 0
+
+
+async def test_nodes_that_run_elsewhere_are_on_the_page(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where onnxruntime lets a node fall back to the CPU without a word."""
+    right = Session.nodes_by_provider
+    monkeypatch.setattr(Session, "nodes_by_provider", lambda session: right(session) + Counter({"Elsewhere": 2}))
+    async with serving(models) as running:
+        where = {"model": "demo", "version": "1", "provider": "CPUExecutionProvider"}
+        assert running.sample("nextvalue_graph_nodes_elsewhere", **where) == 2
+        assert running.sample("nextvalue_graph_nodes", model="demo", version="1", provider="Elsewhere") == 2

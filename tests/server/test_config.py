@@ -16,6 +16,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "provider": ("cuda", "cuda", "cpu", "cpu"),
     "tune": ("load", "load", "off", "off"),
     "batch-invariant": ("on", "on", "off", "off"),
+    "cuda-graphs": ("off", "off", "on", "on"),
     "reference": ("unix:/run/reference.sock", "unix:/run/reference.sock", "off", "off"),
     "parity-share": ("0.25", 0.25, "1", 1.0),
     "reference-timeout-seconds": ("2.5", 2.5, "3", 3.0),
@@ -69,6 +70,7 @@ def test_defaults() -> None:
     config = parse(NO_MODELS, {})
     assert (config.grpc, config.metrics) == ("127.0.0.1:50051", "127.0.0.1:9464")
     assert (config.provider, config.reference, config.parity_share) == ("auto", "auto", 0.01)
+    assert (config.tune, config.batch_invariant, config.cuda_graphs) == ("off", "off", "on")
 
 
 def test_models_are_required() -> None:
@@ -110,6 +112,7 @@ BAD_VALUES = [
     ("provider", "CPU"),
     ("tune", "on"),
     ("batch-invariant", "true"),
+    ("cuda-graphs", "1"),
     ("reference", "on"),
     ("reference", "unix:"),
     ("reference", "/run/reference.sock"),

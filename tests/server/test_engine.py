@@ -17,7 +17,7 @@ from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact
 from export.artifact.manifest import PlanEntry
 from server.engine import MOST_BOUND, Engine, Session, load_session, plan_for
-from server.gate import FEWEST_WINDOWS, LoadOptions, check_batch_invariance, load_engine
+from server.gate import LoadOptions, check_batch_invariance, invariant_filling, load_engine
 from server.provider import CPU, choose_provider
 from server.tensors import Tensors
 from tests.server.conftest import MODELS
@@ -160,7 +160,7 @@ def _invariant(models: Path, name: str) -> Engine:
     """With every graph that a plan can choose."""
     artifact = Artifact(models / name / "1")
     entries, cpu = plan.fixed("window"), choose_provider("cpu")
-    return Engine(artifact.manifest, _sessions(artifact), cpu, entries, fewest_windows=FEWEST_WINDOWS)
+    return Engine(artifact.manifest, _sessions(artifact), cpu, entries, filling=invariant_filling(artifact.manifest))
 
 
 def _inputs(oracle: Oracle, generator: np.random.Generator, count: int) -> Tensors:

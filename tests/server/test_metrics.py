@@ -21,6 +21,7 @@ FAMILIES = {
     "nextvalue_unknown_series_total": ("counter", ("model", "version")),
     "nextvalue_model_info": ("gauge", ("model", "version", "cell", "provider")),
     "nextvalue_graph_nodes": ("gauge", ("model", "version", "provider")),
+    "nextvalue_graph_nodes_elsewhere": ("gauge", ("model", "version", "provider")),
 }
 
 

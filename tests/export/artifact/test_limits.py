@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.artifact.limits import Deviation, Tolerance, deviation, limit
+from export.artifact.limits import HALF, Deviation, Tolerance, deviation, limit
 
 TOLERANCE = Tolerance()
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**127), max_value=2.0**127)
@@ -14,6 +14,11 @@ finite = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(
 def test_numbers_are_the_ones_that_were_promised() -> None:
     assert TOLERANCE.relative_to_scale == 1e-5
     assert TOLERANCE.ulps == 2.0
+
+
+def test_float16_has_a_row_of_its_own() -> None:
+    assert HALF.relative_to_scale == 5e-3
+    assert HALF.ulps == 2.0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from export.artifact.errors import ArtifactError
+from export.artifact.limits import HALF, Tolerance
 from export.artifact.manifest import MANIFEST, File, Manifest, PlanEntry, decode, digest, encode, is_model_name
 from tests.export.artifact import samples
 
@@ -71,6 +72,49 @@ def test_round_trip() -> None:
     assert manifest == msgspec.structs.replace(
         samples.MANIFEST, files=samples.digests(samples.files()), sha256=digest(manifest)
     )
+
+
+def _resealed(fields: dict[str, Any]) -> bytes:
+    """As somebody would who has nothing but a JSON library."""
+    others = {name: value for name, value in fields.items() if name != "sha256"}
+    canonical = json.dumps(others, sort_keys=True, separators=(",", ":")).encode()
+    sealed = others | {"sha256": hashlib.sha256(canonical).hexdigest()}
+    return json.dumps(sealed, sort_keys=True, indent=2).encode() + b"\n"
+
+
+def test_a_manifest_from_before_a_field_came_to_be_is_read() -> None:
+    later = {"transition_depth", "linear_skip", "calendar", "scaling", "intervals", "rollout", "plan_provider"}
+    assert later <= set(FIELDS)
+    old = decode(_resealed({name: value for name, value in FIELDS.items() if name not in later}))
+    assert (old.rollout, old.linear_skip, old.calendar) == (0, False, [])
+    assert msgspec.structs.replace(old, sha256="") == msgspec.structs.replace(decode(VALID), sha256="")
+
+
+def _with_half(**tolerance: float) -> Manifest:
+    window = samples.MANIFEST.graphs["window"]
+    half = msgspec.structs.replace(window, lowering="half", precision="float16")
+    return msgspec.structs.replace(
+        samples.MANIFEST, graphs={**samples.MANIFEST.graphs, "half": half}, tolerance=Tolerance(**tolerance)
+    )
+
+
+def test_manifests_from_before_there_was_a_precision_keep_their_bytes() -> None:
+    """Otherwise their digest would not hold, and they would pass for altered."""
+    assert all("precision" not in graph for graph in FIELDS["graphs"].values())
+    assert {graph.precision for graph in decode(VALID).graphs.values()} == {"float32"}
+    written = json.loads(encode(_with_half()))
+    assert [name for name, graph in written["graphs"].items() if "precision" in graph] == ["half"]
+
+
+def test_a_float16_graph_has_the_table_s_row_whatever_the_artifact_carries() -> None:
+    manifest = _with_half(relative_to_scale=1e-6)
+    assert manifest.tolerance_of("half") == HALF
+    assert manifest.tolerance_of("window") == Tolerance(relative_to_scale=1e-6)
+
+
+def test_float16_is_no_candidate_on_a_cpu() -> None:
+    assert _with_half().candidates(on_cpu=False) == ["window", "half"]
+    assert _with_half().candidates(on_cpu=True) == ["window"]
 
 
 def test_digest_is_of_the_canonical_json_without_itself() -> None:
@@ -157,6 +201,9 @@ def test_file_names_that_lead_out_of_the_folder_are_refused(name: str) -> None:
         decode(samples.sealed(graphs={**samples.MANIFEST.graphs, "window": graph}))
 
 
+_ROLLS = {**samples.MANIFEST.graphs, "carry": samples.MANIFEST.graphs["window"]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -175,6 +222,12 @@ def test_file_names_that_lead_out_of_the_folder_are_refused(name: str) -> None:
         ({"plan": [PlanEntry(max_batch=bound, graph="window") for bound in (None, None)]}, "only the last may be null"),
         ({"not_steppable": "because"}, "either graphs has a step graph or not_steppable"),
         ({"graphs": {"window": samples.MANIFEST.graphs["window"]}}, "either graphs has a step graph or not_steppable"),
+        ({"graphs": _ROLLS}, "graphs has 'carry', but rollout is 0 and direct_horizon 1"),
+        ({"graphs": _ROLLS, "rollout": 4, "direct_horizon": 2}, "but rollout is 4 and direct_horizon 2"),
+        (
+            {"graphs": _ROLLS, "rollout": 4, "plan": [PlanEntry(max_batch=None, graph="carry")]},
+            "plan names the carry graph, which is no window graph",
+        ),
         ({"files": {}}, "which is not in files"),
         ({"files": {**samples.digests(samples.files()), MANIFEST: File(sha256="0" * 64, size=1)}}, "lists itself"),
         ({"files": {"a": File(sha256="0" * 64 + "\n", size=1)}}, "sha256"),

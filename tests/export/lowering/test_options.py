@@ -10,9 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from export import gate
+from export.artifact import golden
 from export.build import describe
 from tests.export import oracle
-from tests.export.models import KINDS, TRANSFORMS, assert_within_limit, lower_all, make_inputs, make_model
+from tests.export.models import KINDS, TRANSFORMS, lower_all, make_inputs, make_model
 from training.model import ModelConfig
 
 DEEP = ("rnn", "lstm", "gru", "gru-reset-after")
@@ -69,9 +70,9 @@ def _assert_passes(shape: ModelConfig) -> None:
         for graph in windows:
             served = lowered.session.run(graph, each)
             assert set(served) == set(expected) == {tensor.name for tensor in lowered.graphs[graph].outputs}
-            for name, values in expected.items():
-                scale = 1.0 if name == "unit" else lowered.source.target_scale
-                assert_within_limit(served[name], values, scale * expected["unit"] if "unit" in expected else scale)
+            for tensor in lowered.graphs[graph].outputs:
+                found = golden.compare(served[tensor.name], expected, tensor, manifest, graph)
+                assert found.within, f"{graph}, {tensor.name}: {found.share_of_limit:.3g} times the limit"
 
 
 FAR_FROM_ZERO = ModelConfig(

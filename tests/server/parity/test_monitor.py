@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from export.artifact.frames import Frame
+from export.artifact.limits import HALF
 from export.artifact.manifest import Manifest
 from server.metrics import Metrics
 from server.parity import monitor as monitor_module
@@ -51,12 +53,12 @@ class Bench:
         self.manifest: Manifest = oracle.manifest
         self.oracle = oracle
 
-    def offer(self, windows: NDArray[np.float32], *, off_by: float = 0.0) -> None:
+    def offer(self, windows: NDArray[np.float32], *, off_by: float = 0.0, graph: str = "window") -> None:
         served = self.oracle.next(windows).astype(np.float32) + np.float32(off_by)
-        self.offer_served(windows, served)
+        self.offer_served(windows, served, graph)
 
-    def offer_served(self, windows: NDArray[np.float32], served: NDArray[np.float32]) -> None:
-        self.monitor.offer(self.manifest, {"window": windows}, {"next": served})
+    def offer_served(self, windows: NDArray[np.float32], served: NDArray[np.float32], graph: str = "window") -> None:
+        self.monitor.offer(self.manifest, {"window": windows}, {"next": served}, graph=graph)
 
     def count(self, result: str) -> float:
         labels = {"model": self.manifest.name, "version": "1", "result": result}
@@ -127,6 +129,19 @@ def test_just_beyond_the_limit(demo: Oracle) -> None:
         b.await_count("match", 1)
         b.offer(windows, off_by=1.5 * limit)
         b.await_count("mismatch", 1)
+
+
+def test_a_run_of_a_float16_graph_is_held_to_its_own_row(half_models: Path) -> None:
+    oracle = Oracle(half_models / "demo" / "1")
+    windows = np.zeros((1, oracle.window, 1), np.float32)
+    limit = HALF.relative_to_scale * oracle.manifest.transform.scale
+    with bench(oracle) as b:
+        b.offer(windows, off_by=0.9 * limit, graph="half")
+        b.await_count("match", 1)
+        b.offer(windows, off_by=1.5 * limit, graph="half")
+        b.await_count("mismatch", 1)
+        b.offer(windows, off_by=0.9 * limit)
+        b.await_count("mismatch", 2)
 
 
 def test_a_full_queue_drops_with_a_count_and_never_blocks(demo: Oracle, generator: np.random.Generator) -> None:
