@@ -55,6 +55,7 @@ def test_a_float16_graph_that_is_wrong_is_not_served(
     half_models: Path, demo: Oracle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("server.gate.plan_for", Mock(return_value=plan.fixed("half")))
+    monkeypatch.setattr("server.gate.ROLLOUTS", ())
     right = Session.run
     off = np.float32(2 * HALF.relative_to_scale * demo.manifest.transform.scale)
 

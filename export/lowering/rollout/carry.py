@@ -78,8 +78,9 @@ def _closed(g: GraphBuilder, source: Source, light: Source, ruled: str, length: 
         g.constant(f"closed.{part}", array)
         for part, array in zip("WRB", closed(source, node_weights(source, placed)), strict=True)
     ]
-    batch = g.op("Shape", ruled, start=0, end=1)
-    zeros = g.op("ConstantOfShape", g.op("Concat", g.ints(length - 1), batch, g.ints(1), axis=0))
+    # [R - 1, B, 1]: a product, as the arithmetic of shapes is the CPU's on any provider.
+    first = g.op("Transpose", g.op("Slice", ruled, g.ints(0), g.ints(1), g.ints(1)), perm=[1, 0, 2])
+    zeros = g.op("Mul", first, g.constant("closed.zeros", np.zeros((length - 1, 1, 1), np.float32)))
     later, _ = node(g, placed.cell, zeros, weights, state, name="closed", needs_all=True)
     every = g.op("Reshape", g.op("Concat", state[0], later, axis=0), g.ints(-1, source.config.hidden_size))
     said = g.op("Reshape", _said(g, light, every), g.ints(length, -1))
