@@ -72,9 +72,15 @@ def assert_rolls(shape: ModelConfig) -> set[str]:
     )
     inputs = make_inputs(shape)
     cases = gate.golden_cases(model, inputs, list(rolled), rollout=LENGTH)
-    gate.check(model, manifest, files, [cases], only=list(rolled))
     session = Session(files)
     for name in rolled:
+        try:
+            gate.check(model, manifest, files, [cases], only=[name])
+        except ExportError as error:
+            # A window of its own predictions may lie on one line, and its unit be nearly nothing. Export leaves it out.
+            if shape.scaling != "window" or "ill-conditioned" not in str(error):
+                raise
+            continue
         expected = slid(model, inputs, LENGTH) if name == SLIDING else carried(lowered, inputs, LENGTH)
         outputs = cases[name].outputs | {"next": expected.astype(np.float64)}
         assert len(expected[0]) == LENGTH
