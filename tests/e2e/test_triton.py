@@ -93,7 +93,7 @@ def test_integers_and_intervals(models: Path) -> None:
 
 
 def test_our_proto_has_the_protocols_field_numbers(tmp_path: Path) -> None:
-    """Messages, fields, types and methods: every one of ours is one of tritonclient's."""
+    """Messages, fields, types, enums and methods: every one of ours is one of tritonclient's."""
     descriptors = tmp_path / "descriptors.bin"
     protoc = ["-m", "grpc_tools.protoc", "-Iproto", f"--descriptor_set_out={descriptors}"]
     subprocess.run([sys.executable, *protoc, "inference/open_inference.proto"], cwd=ROOT, check=True)
@@ -107,4 +107,4 @@ def test_our_proto_has_the_protocols_field_numbers(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     compared = re.search(r"^(\d+) compared, 0 differ$", done.stdout)
     assert compared, done.stdout
-    assert int(compared[1]) > 50
+    assert int(compared[1]) > 120

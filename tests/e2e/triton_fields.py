@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 
 def fields(messages: Iterator[tuple[str, DescriptorProto]]) -> dict[str, tuple[object, ...]]:
@@ -26,6 +26,11 @@ def walk(path: str, messages: Iterator[DescriptorProto]) -> Iterator[tuple[str, 
     for message in messages:
         yield f"{path}.{message.name}", message
         yield from walk(f"{path}.{message.name}", iter(message.nested_type))
+
+
+def enums(file: FileDescriptorProto) -> dict[str, int]:
+    """The number of every name of the file's enums."""
+    return {f"{enum.name}.{value.name}": value.number for enum in file.enum_type for value in enum.value}
 
 
 def methods(file: FileDescriptorProto) -> dict[str, tuple[object, ...]]:
@@ -46,10 +51,14 @@ def main() -> None:
     """Ours must be a part of theirs."""
     (ours,) = FileDescriptorSet.FromString(Path(sys.argv[1]).read_bytes()).file
     theirs = FileDescriptorProto()
-    service_pb2.DESCRIPTOR.CopyToProto(theirs)
+    # Two files of theirs are one of ours.
+    for module in (service_pb2, model_config_pb2):
+        file = FileDescriptorProto()
+        module.DESCRIPTOR.CopyToProto(file)
+        theirs.MergeFrom(file)
     differences = 0
     sides = [
-        {"package": file.package, **fields(walk(file.package, iter(file.message_type))), **methods(file)}
+        {"package": file.package, **fields(walk(file.package, iter(file.message_type))), **enums(file), **methods(file)}
         for file in (ours, theirs)
     ]
     for name, described in sides[0].items():
