@@ -261,8 +261,7 @@ class Batcher:
             for piece in batch.slices:
                 self._fail(piece.entry, RunFailed("the engine failed; the server's log has the detail"))
         else:
-            self._metrics.run_seconds.observe(outcome.seconds)
-            self._metrics.batch_windows.observe(outcome.num_windows)
+            self._metrics.ran(outcome.num_windows, outcome.seconds)
             # A rollout takes longer, and so does what waits for one.
             self._seconds_per_window += 0.2 * (outcome.seconds / outcome.num_windows - self._seconds_per_window)
             self._hand_out(batch.slices, outcome)

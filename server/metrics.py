@@ -1,8 +1,11 @@
 """Every family on the Prometheus page. Base units, bounded labels, one registry passed down."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from server.statistics import Statistics
 
 # The label of a model name that nobody has, so that callers cannot grow the page.
 UNKNOWN_MODEL = "_unknown"
@@ -30,15 +33,35 @@ _WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _ABS_ERROR = tuple(10.0**exponent for exponent in range(-9, 4))
 
 
+class QueueWindows:
+    """One version's part of its model's gauge, which adds up all versions of the model."""
+
+    def __init__(self, version: int, counts: dict[int, Callable[[], float]]) -> None:
+        """`counts` is by version, and shared by all of a model."""
+        self._version = version
+        self._counts = counts
+
+    def set_function(self, count: Callable[[], float]) -> None:
+        """So many windows as `count` says wait for this version."""
+        self._counts[self._version] = count
+
+
 @dataclass(frozen=True)
 class ModelMetrics:
-    """One version's own children, looked up once."""
+    """One version's own children, looked up once, and its running totals."""
 
     predictions: Counter
     queue_seconds: Histogram
     run_seconds: Histogram
     batch_windows: Histogram
-    queue_windows: Gauge
+    queue_windows: QueueWindows
+    statistics: Statistics = field(default_factory=Statistics)
+
+    def ran(self, num_windows: int, seconds: float) -> None:
+        """The engine ran once, for so many windows."""
+        self.run_seconds.observe(seconds)
+        self.batch_windows.observe(num_windows)
+        self.statistics.ran(num_windows, seconds)
 
 
 class Metrics:
@@ -76,6 +99,7 @@ class Metrics:
         self.queue_windows = Gauge(
             "nextvalue_queue_windows", "Windows waiting for the engine.", ["model"], registry=registry
         )
+        self._queues: dict[str, dict[int, Callable[[], float]]] = {}
         self.rejected = Counter(
             "nextvalue_rejected_total",
             "Calls that were not answered: queue_full, deadline, draining, not_ready.",
@@ -127,5 +151,17 @@ class Metrics:
             queue_seconds=self.phase_seconds.labels(model, "queue"),
             run_seconds=self.phase_seconds.labels(model, "run"),
             batch_windows=self.batch_windows.labels(model),
-            queue_windows=self.queue_windows.labels(model),
+            queue_windows=QueueWindows(version, self._queue_counts(model)),
         )
+
+    def _queue_counts(self, model: str) -> dict[int, Callable[[], float]]:
+        """What waits, by version of the model; the gauge shows the sum."""
+        if model not in self._queues:
+            counts = self._queues[model] = {}
+            # The page is read on another thread.
+            self.queue_windows.labels(model).set_function(lambda: sum(count() for count in list(counts.values())))
+        return self._queues[model]
+
+    def forget_queue(self, model: str, version: int) -> None:
+        """Nothing will wait for this version any more."""
+        self._queues[model].pop(version, None)
