@@ -5,6 +5,7 @@ import logging
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -17,6 +18,7 @@ from server.batcher import Batcher
 from server.config import Config, split_address
 from server.errors import StartupError
 from server.gate import LoadOptions
+from server.loader import Loader
 from server.metrics import Metrics
 from server.parity.link import JoinedReference, Link, SpawnedReference, torch_is_installed
 from server.parity.monitor import ParityMonitor
@@ -28,9 +30,12 @@ from server.scheduler import Scheduler
 from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
 from server.transport.health import Health
+from server.transport.model_repository import ModelRepository
 from server.transport.nextvalue import NextValue
 from server.transport.open_inference import OpenInference
 from server.transport.status import REJECTED
+from server.transport.streams import Streams
+from server.transport.unreadable import ReadableOnly
 
 logger = logging.getLogger("nextvalue")
 
@@ -68,11 +73,15 @@ class Server:
             max_horizon=config.max_horizon,
             max_reply_bytes=(config.max_message_mib << 20) - REPLY_OVERHEAD_BYTES,
         )
+        self.loader = Loader(
+            self.repository, activate=self._activate_from_thread, retire=self._retire, changed=self._show_readiness
+        )
         self.parity = self._parity_monitor()
         self.grpc_port = 0
         self.metrics_port = 0
         self._health = Health()
         self._grpc: grpc.aio.Server | None = None
+        self._streams: Streams | None = None
         self._page: tuple[WSGIServer, Thread] | None = None
         self._loading: asyncio.Task[None] | None = None
         self._stopping = False
@@ -131,8 +140,16 @@ class Server:
             ]
         )
         calls = Calls(self.metrics, self.repository.knows)
-        nextvalue_pb2_grpc.add_NextValueServicer_to_server(NextValue(self.predictor, calls), server)
-        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(OpenInference(self.predictor, calls), server)
+        checked: Any = ReadableOnly(server, calls)
+        inference = OpenInference(
+            self.predictor,
+            calls,
+            ModelRepository(self.repository, self.loader, admin=self.config.admin == "on"),
+            max_batch_windows=self.config.max_batch_windows,
+        )
+        self._streams = inference.streams
+        nextvalue_pb2_grpc.add_NextValueServicer_to_server(NextValue(self.predictor, calls), checked)
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, checked)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             (
@@ -160,14 +177,15 @@ class Server:
         """Load off the loop; each version begins to answer as soon as its own gate has passed."""
         loop = asyncio.get_running_loop()
         try:
-            self.repository.scan()
-            await loop.run_in_executor(None, self.repository.load, partial(self._activate_from_thread, loop))
+            async with self.loader.turn:
+                self.repository.scan()
+                await loop.run_in_executor(None, self.repository.load, partial(self._activate_from_thread, loop))
         except Exception:
             logger.exception("%s: could not be read", self.config.models)
         if self._stopping:
             return
+        await self._show_readiness()
         if self.repository.ready:
-            await self._set_health(READINESS, _SERVING)
             logger.info("ready")
         else:
             logger.error("not ready: no model in %s can be served", self.config.models)
@@ -188,12 +206,14 @@ class Server:
                 graph = engine.graph_for(len(inputs[WINDOW])) if graph == WINDOW else graph
                 parity.offer(manifest, inputs, outputs, graph=graph)
 
+        metrics = self.metrics.for_model(version.model, version.number)
+        version.statistics = metrics.statistics
         version.batcher = Batcher(
             engine.run,
             scheduler=Scheduler(
                 max_batch_windows=self.config.max_batch_windows, max_queue_windows=self.config.max_queue_windows
             ),
-            metrics=self.metrics.for_model(version.model, version.number),
+            metrics=metrics,
             observe=observe,
             name=version.model,
             direct_horizon=manifest.direct_horizon,
@@ -218,6 +238,31 @@ class Server:
             self.metrics.rejected.labels(version.model, reason)
         version.state = State.SERVING
 
+    async def _retire(self, version: Version) -> None:
+        """Answer what a version has accepted, within drain_seconds, and free it. Nobody can ask for it any more."""
+        engine, batcher, manifest = version.engine, version.batcher, version.manifest
+        assert engine is not None
+        assert batcher is not None
+        assert manifest is not None
+        try:
+            async with asyncio.timeout(self.config.drain_seconds):
+                await batcher.drain()
+        except TimeoutError:
+            logger.warning("%s/%d: not drained in time; what is left is failed", version.model, version.number)
+        batcher.close()
+        # Another of the same number may have taken its place on the page.
+        if not self.repository.serves(version.model, version.number):
+            number = str(version.number)
+            self.metrics.model_info.remove(version.model, number, manifest.cell, engine.provider.name)
+            for provider in engine.nodes_by_provider():
+                self.metrics.graph_nodes.remove(version.model, number, provider)
+            self.metrics.forget_queue(version.model, version.number)
+        version.engine = version.batcher = None
+
+    async def _show_readiness(self) -> None:
+        if not self._stopping:
+            await self._set_health(READINESS, _SERVING if self.repository.ready else _NOT_SERVING)
+
     async def loaded(self) -> None:
         """Wait until the first scan is done."""
         assert self._loading is not None
@@ -239,6 +284,8 @@ class Server:
             for version in model.versions:
                 if version.batcher is not None:
                     version.batcher.close()
+        if self._streams is not None:
+            self._streams.end()
         if self._grpc is not None:
             # By then the watchers have been told of the last change.
             loop.call_later(_WATCH_GRACE_SECONDS, self._health.end_watches)
@@ -246,6 +293,7 @@ class Server:
             await self._grpc.stop(max(give_up - loop.time(), 2 * _WATCH_GRACE_SECONDS))
         if self._loading is not None:
             await self._loading
+        await self.loader.close()
         if self.parity is not None:
             await loop.run_in_executor(None, self.parity.close)
         self._close_metrics()

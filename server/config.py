@@ -43,6 +43,7 @@ class Config:
     drain_seconds: float
     workers: int
     log_level: str
+    admin: str
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,6 +84,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("max-message-mib", _integer(1, 2047), "64", "largest gRPC message, MiB")
     option("drain-seconds", _number(0, 3600), "30", "at SIGTERM, how long admitted work may take to finish")
     option("workers", _integer(1, 1), "1", "serving processes; 1 is all this version has")
+    option("admin", _one_of("off", "on"), "off", "on: operators may load and unload models while the server runs")
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
 
     known = {field.name.upper() for field in fields(Config)}

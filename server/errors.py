@@ -9,6 +9,8 @@ ServerError
     ├── DeadlinePassed  the caller's time ran out while queued
     ├── NotReady        the first scan is not done
     ├── Draining        the server is going away
+    ├── SwitchedOff     a call that this server was told not to offer
+    ├── LoadFailed      what the operator asked to load cannot be served
     └── RunFailed       the engine raised: ours
         └── NotFinite   or predicted what is no number; says for which window
 """
@@ -59,6 +61,14 @@ class NotReady(RequestError):
 
 class Draining(RequestError):
     """The server finishes what it admitted and takes nothing new."""
+
+
+class SwitchedOff(RequestError):
+    """The call is not offered; the message names the option that does."""
+
+
+class LoadFailed(RequestError):
+    """A version that was to be loaded did not pass its gate."""
 
 
 class RunFailed(RequestError):

@@ -115,6 +115,7 @@ class Predictor:
         except NotFinite as error:
             check_not_extreme(fields.windows, windows_NTF, error.row)
             raise
+        served.statistics.answered(num_windows, queue_seconds=answer.queue_seconds, run_seconds=answer.run_seconds)
         if answer.ends is not None and manifest.intervals is not None:
             levels = [manifest.intervals.levels[place] for place in places]
             answer = answer._replace(ends=Ends(*(array[:, :, places] for array in answer.ends)), levels=levels)

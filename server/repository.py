@@ -1,7 +1,7 @@
 """Models and versions: which are served, which are not and why."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,10 +16,15 @@ from server.batcher import Batcher, new_engine_thread
 from server.engine import Engine
 from server.errors import ModelNotFound, NotReady, StartupError, shown
 from server.gate import LoadOptions, load_engine
+from server.labels import DEFAULT, LabelsError, read_labels
 from server.provider import Provider
 from server.series import SeriesTable, load_series
+from server.statistics import Statistics
 
 logger = logging.getLogger("nextvalue.repository")
+
+# Why a version that could serve does not.
+UNLOADED = "unloaded by an operator"
 
 
 class State(Enum):
@@ -29,6 +34,7 @@ class State(Enum):
     SERVING = "serving"
     FAILED = "failed"
     STANDBY = "standby"
+    UNLOADING = "unloading"
 
 
 @dataclass
@@ -45,6 +51,14 @@ class Version:
     series: SeriesTable = field(default_factory=SeriesTable)
     # Loads and runs its graphs: on CUDA what one thread captured is nothing to another.
     thread: ThreadPoolExecutor | None = None
+    statistics: Statistics = field(default_factory=Statistics)
+
+    def served(self) -> "Served | None":
+        """What answers for it, if it serves."""
+        engine, batcher, manifest = self.engine, self.batcher, self.manifest
+        if self.state is not State.SERVING or engine is None or batcher is None or manifest is None:
+            return None
+        return Served(self.model, self.number, manifest, engine, batcher, self.series, self.statistics)
 
 
 class Served(NamedTuple):
@@ -56,25 +70,40 @@ class Served(NamedTuple):
     engine: Engine
     batcher: Batcher
     series: SeriesTable
+    statistics: Statistics
 
 
 @dataclass
 class Model:
-    """A model and its versions, newest first."""
+    """A model and its versions, newest first; `labels` name some of them."""
 
     name: str
     versions: list[Version] = field(default_factory=list)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+    def serving(self) -> list[Version]:
+        """The versions that answer, newest first."""
+        return [version for version in self.versions if version.state is State.SERVING]
 
     def default(self) -> Version | None:
-        """The newest version that serves."""
-        return next((version for version in self.versions if version.state is State.SERVING), None)
+        """What answers where no version is named: the one so labelled if it serves, else the newest that does."""
+        serving = self.serving()
+        labelled = self.labels.get(DEFAULT)
+        return next((version for version in serving if version.number == labelled), next(iter(serving), None))
+
+
+class Reread(NamedTuple):
+    """What a model's folder has now, and the versions in it that should serve and failed."""
+
+    model: Model
+    failed: list[Version]
 
 
 class Repository:
-    """The folder `models/<name>/<version>/`, read once at start.
+    """The folder `models/<name>/<version>/`, read at start, and again by model where an operator asks for it.
 
-    Of each model the newest version that passes its gate is served; older ones stand by, unread beyond their
-    manifest, and bad ones carry their reason.
+    Of each model the newest version that passes its gate is served, and those that `labels.json` names; others stand
+    by, unread beyond their manifest, and bad ones carry their reason.
     """
 
     def __init__(self, path: Path, provider: Provider, options: LoadOptions | None = None) -> None:
@@ -100,44 +129,108 @@ class Repository:
                 logger.warning("%s: not a model's name; passed over", entry)
                 continue
             try:
-                numbers = sorted(folder.versions(entry), reverse=True)
+                found[entry.name] = _found(entry)
             except OSError as error:
                 logger.error("%s: cannot be read: %s", entry, error.strerror)  # noqa: TRY400 (the reason says all)
-                continue
-            found[entry.name] = Model(entry.name, [Version(entry.name, number) for number in numbers])
         self._models = found
         self.listed = True
 
     def load(self, activate: Callable[[Version], None]) -> None:
-        """Load every model's newest good version, calling `activate` for it once its gate has passed.
+        """Load what every model serves, calling `activate` for each version once its gate has passed.
 
         Takes long: run it off the event loop. One broken artifact never stops the others.
         """
         for model in list(self._models.values()):
-            chosen: Version | None = None
-            for version in model.versions:
-                if self._cancelled:
-                    return
-                if self._load_version(version, served=chosen, activate=activate):
-                    chosen = version
-            if chosen is None:
-                logger.error("model %s: no version can be served", model.name)
+            self._load_model(model, activate)
+            if self._cancelled:
+                return
         self.scanned = True
+
+    def reread(self, name: str, activate: Callable[[Version], None]) -> Reread:
+        """What a model's folder has now, loaded beside what it serves; `replace` puts it in its place.
+
+        A version that serves already and has not changed is kept as it is. Where none of the folder's passes its gate,
+        what serves is kept, too. Takes long: run it off the event loop. Raises ModelNotFound without such a folder.
+        """
+        entry = self.path / name
+        try:
+            if not is_model_name(name) or not entry.is_dir():
+                raise ModelNotFound(f"model is {shown(name)}; {str(self.path)!r} has no such folder")
+            model = _found(entry)
+        except OSError as error:
+            raise ModelNotFound(f"model is {shown(name)}; its folder cannot be read: {error.strerror}") from None
+        before = self._models.get(name, Model(name)).serving()
+        model.versions = [
+            next((old for old in before if self._is_unchanged(old, version)), version) for version in model.versions
+        ]
+        self._load_model(model, activate)
+        default = model.default()
+        wanted = {version.number for version in model.versions if not default or version.number > default.number}
+        wanted |= set(model.labels.values())
+        failed = [one for one in model.versions if one.number in wanted and one.state is State.FAILED]
+        if default is None:
+            numbers = {old.number for old in before}
+            kept = [version for version in model.versions if version.number not in numbers]
+            model.versions = sorted([*kept, *before], key=lambda version: version.number, reverse=True)
+        return Reread(model, failed)
+
+    def _is_unchanged(self, old: Version, found: Version) -> bool:
+        """Whether the version that serves is what the folder has under its number."""
+        if old.number != found.number:
+            return False
+        try:
+            return Artifact(self.path / old.model / str(old.number)).manifest == old.manifest
+        except ArtifactError:
+            return False
+
+    def replace(self, model: Model) -> list[Version]:
+        """Serve what `reread` gave. Returns the versions that served and are no part of it: nobody can ask for them."""
+        before = self._models.get(model.name, Model(model.name)).serving()
+        self._models = dict(sorted((self._models | {model.name: model}).items()))
+        return [old for old in before if not any(old is version for version in model.versions)]
+
+    def release(self, name: str) -> list[Version]:
+        """Refuse the model to everyone from now on. Returns what served. Raises ModelNotFound or NotReady."""
+        model = self.model(name)
+        released = model.serving()
+        for version in model.versions:
+            if version.state is not State.FAILED:
+                version.state = State.UNLOADING if version in released else State.STANDBY
+                version.reason = UNLOADED
+        return released
+
+    def released(self, versions: Iterable[Version]) -> None:
+        """Versions of a model that was released have answered everything."""
+        for version in versions:
+            version.state = State.STANDBY
+
+    def _load_model(self, model: Model, activate: Callable[[Version], None]) -> None:
+        labelled = set(model.labels.values())
+        # The default first: where it serves, the newest need not.
+        for version in sorted(model.versions, key=lambda one: one.number != model.labels.get(DEFAULT)):
+            if self._cancelled:
+                return
+            if version.state is not State.SERVING:
+                served = None if version.number in labelled else model.default()
+                self._load_version(version, served=served, activate=activate)
+        if model.default() is None:
+            logger.error("model %s: no version can be served", model.name)
 
     def cancel(self) -> None:
         """Let a load in progress end after the version it is at."""
         self._cancelled = True
 
-    def _load_version(self, version: Version, *, served: Version | None, activate: Callable[[Version], None]) -> bool:
-        """Whether it now serves."""
+    def _load_version(self, version: Version, *, served: Version | None, activate: Callable[[Version], None]) -> None:
+        """Make it serve, or stand by where `served` does in its place."""
         where = self.path / version.model / str(version.number)
         try:
             artifact = Artifact(where)
             version.manifest = artifact.manifest
             if served is not None:
-                version.reason = f"version {served.number} is newer and serves"
+                why = "newer" if served.number > version.number else "the default"
+                version.reason = f"version {served.number} is {why} and serves"
                 version.state = State.STANDBY
-                return False
+                return
             version.thread = new_engine_thread(version.model)
             version.engine, worst = version.thread.submit(load_engine, artifact, self.provider, self._options).result()
             version.series = load_series(artifact)
@@ -152,8 +245,6 @@ class Repository:
                 "%s: passed its gate on %s, worst error %.3g (%.2g of the limit)",
                 where, self.provider.name, worst.abs_error, worst.share_of_limit,
             )  # fmt: skip
-            return True
-        return False
 
     def _quarantine(self, version: Version, reason: str) -> None:
         logger.error("%s/%s/%d: not served: %s", self.path, version.model, version.number, reason)
@@ -176,6 +267,11 @@ class Repository:
         """Whether the repository has a model of that name."""
         return name in self._models
 
+    def serves(self, name: str, number: int) -> bool:
+        """Whether that version answers."""
+        model = self._models.get(name)
+        return model is not None and any(version.number == number for version in model.serving())
+
     def model(self, name: str) -> Model:
         """One model. Raises ModelNotFound naming those there are, or NotReady before the first scan."""
         try:
@@ -193,10 +289,12 @@ class Repository:
         """
         model = self.model(name)
         if version:
-            chosen = next((one for one in model.versions if str(one.number) == version), None)
+            number = str(model.labels.get(version, version))
+            chosen = next((one for one in model.versions if str(one.number) == number), None)
             if chosen is None:
                 known = ", ".join(str(one.number) for one in model.versions[:10]) or "none"
-                raise ModelNotFound(f"version is {shown(version)}; model {name!r} has versions: {known}")
+                labels = f"; labels: {', '.join(list(model.labels)[:10])}" if model.labels else ""
+                raise ModelNotFound(f"version is {shown(version)}; model {name!r} has versions: {known}{labels}")
         else:
             # One that is still loading may yet serve in place of a newer one that failed.
             loading = (one for one in model.versions if one.state is State.LOADING)
@@ -205,6 +303,18 @@ class Repository:
                 raise ModelNotFound(f"model {name!r} has no versions")
         if chosen.state is State.LOADING:
             raise NotReady(f"version {chosen.number} of model {name!r} is still being loaded")
-        if chosen.batcher is None or chosen.engine is None or chosen.manifest is None:
+        served = chosen.served()
+        if served is None:
             raise ModelNotFound(f"version {chosen.number} of model {name!r} is not served: {chosen.reason}")
-        return Served(name, chosen.number, chosen.manifest, chosen.engine, chosen.batcher, chosen.series)
+        return served
+
+
+def _found(entry: Path) -> Model:
+    """A model's folder as it is now, nothing loaded. Raises OSError if it cannot be listed."""
+    try:
+        labels = read_labels(entry)
+    except LabelsError as error:
+        logger.error("%s: no labels are taken: %s", entry, error)  # noqa: TRY400 (the reason says all)
+        labels = {}
+    numbers = sorted(folder.versions(entry), reverse=True)
+    return Model(entry.name, [Version(entry.name, number) for number in numbers], labels)

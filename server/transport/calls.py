@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, TypeVar
 
 import grpc
@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 
 from server.errors import RequestError
 from server.metrics import UNKNOWN_MODEL, Metrics
+from server.statistics import Statistics
 from server.transport.status import REJECTED, STATUS, trailing_metadata
 
 logger = logging.getLogger("nextvalue.transport")
@@ -32,6 +33,17 @@ class Labels:
 
     model: str = UNKNOWN_MODEL
     version: str = ""
+    # Of the version that is to predict; None for calls that are no predictions.
+    statistics: Statistics | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The status of a call that was not answered, and what goes with it."""
+
+    code: grpc.StatusCode
+    details: str
+    trailers: tuple[tuple[str, str], ...] = ()
 
 
 class Calls:
@@ -47,22 +59,28 @@ class Calls:
         """Labels for a call about `model`; a name nobody has is counted as unknown."""
         return Labels(model) if self._known_model(model) else Labels()
 
-    async def answer(self, rpc: str, context: Context, labels: Labels, work: Awaitable[Response]) -> Response:  # noqa: RET503 (abort raises)
-        """Await `work`; a RequestError becomes its status, anything else INTERNAL with the detail in the log."""
+    async def answer(self, rpc: str, context: Context, labels: Labels, work: Awaitable[Response]) -> Response:
+        """Await `work`, and end the call with its status if it fails."""
         # A refusal is counted before it is sent: whoever has it finds it on the page.
+        settled = await self.settle(rpc, context, labels, work)
+        if isinstance(settled, Failure):
+            await context.abort(settled.code, settled.details, settled.trailers)
+        return settled
+
+    async def settle(self, rpc: str, context: Context, labels: Labels, work: Awaitable[Response]) -> Response | Failure:
+        """Await `work`; a RequestError becomes its status, anything else INTERNAL with the detail in the log."""
         async with self._measured(rpc, context, labels) as outcome:
             try:
                 return await work
             except RequestError as error:
                 outcome.code = STATUS[type(error)]
-                details, trailers = str(error), trailing_metadata(error)
                 if reason := REJECTED.get(type(error)):
                     self._metrics.rejected.labels(labels.model, reason).inc()
+                return Failure(outcome.code, str(error), trailing_metadata(error))
             except Exception:
                 outcome.code = grpc.StatusCode.INTERNAL
-                details, trailers = "internal error; the server's log has the detail", ()
                 logger.exception("%s failed", rpc)
-        await context.abort(outcome.code, details, trailers)
+                return Failure(outcome.code, "internal error; the server's log has the detail")
 
     @asynccontextmanager
     async def _measured(self, rpc: str, context: Context, labels: Labels) -> "AsyncIterator[_Outcome]":
@@ -84,7 +102,10 @@ class Calls:
         finally:
             requests, request_seconds = self._children(labels.model, labels.version, rpc, outcome.code.name)
             requests.inc()
-            request_seconds.observe(perf_counter() - started)
+            seconds = perf_counter() - started
+            request_seconds.observe(seconds)
+            if labels.statistics is not None:
+                labels.statistics.ended(seconds, ok=outcome.code is grpc.StatusCode.OK, now=time())
 
     def _children(self, *key: str) -> tuple[Counter, Histogram]:
         """The count and the clock of model, version, RPC and code; finding them by their labels takes longer."""

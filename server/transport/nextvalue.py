@@ -26,6 +26,7 @@ _STATES = {
     repository.State.SERVING: pb.ModelVersion.STATE_SERVING,
     repository.State.FAILED: pb.ModelVersion.STATE_FAILED,
     repository.State.STANDBY: pb.ModelVersion.STATE_STANDBY,
+    repository.State.UNLOADING: pb.ModelVersion.STATE_STANDBY,
 }
 
 
@@ -43,7 +44,7 @@ class NextValue(NextValueServicer):
 
     async def _predict(self, request: pb.PredictRequest, context: Context, labels: Labels) -> pb.PredictResponse:
         served = self._predictor.resolve(request.model, request.version)
-        labels.version = str(served.version)
+        labels.version, labels.statistics = str(served.version), served.statistics
         question = Question(
             windows=from_message("windows", request.windows),
             horizon=request.horizon or 1,

@@ -1,19 +1,32 @@
 """inference.GRPCInferenceService: the Open Inference Protocol, version 2."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
-from export.artifact.manifest import ROLLOUTS, SLIDING, Manifest, Tensor
+import grpc
+
+from export.artifact.manifest import Manifest, Tensor
 from server.errors import Draining, InvalidRequest, ModelNotFound, NotReady, shown
 from server.pb import open_inference_pb2 as pb
 from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from server.predictor import FieldNames, Predictor, Question
+from server.repository import Model
 from server.tensors import LOWER, NEXT, SERIES, SHOWN, TIME_SECONDS, UPPER, WINDOW
 from server.transport.arrays import to_raw
-from server.transport.calls import Calls, Context, Labels, deadline_of
+from server.transport.calls import Calls, Context, Failure, Labels, deadline_of
+from server.transport.infer_parameters import check_inputs, check_outputs, horizon_of, rollout_from
 from server.transport.infer_tensors import DATATYPES, FP32, FUTURE, Datatype, read_inputs
+from server.transport.model_config import PLATFORM, config_of
+from server.transport.model_repository import ModelRepository
+from server.transport.model_statistics import statistics_of
+from server.transport.streams import Streams
+from server.transport.unreadable import Unreadable
 
-PLATFORM = "onnxruntime_onnx"
+EXTENSIONS = ("model_configuration", "parameters", "statistics")
+ADMIN_EXTENSIONS = ("model_repository", "model_repository(unload_dependents)")
+# Tools that send it want a stream's first error as the status of the stream, which ends with it.
+STRICT_STREAM = ("triton_grpc_error", "true")
 _FIELDS = FieldNames(
     windows="inputs[window]",
     horizon="parameters[horizon]",
@@ -38,9 +51,14 @@ class OpenInference(GRPCInferenceServiceServicer):
     with intervals gives `lower` and `upper` FP32 [-1, horizon, L] at all its levels.
     """
 
-    def __init__(self, predictor: Predictor, calls: Calls) -> None:
+    def __init__(
+        self, predictor: Predictor, calls: Calls, repository: ModelRepository, *, max_batch_windows: int
+    ) -> None:
         self._predictor = predictor
         self._calls = calls
+        self._repository = repository
+        self._max_batch_windows = max_batch_windows
+        self.streams = Streams()
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:  # noqa: ARG002 (no fields)
         """The process answers, so it lives."""
@@ -59,8 +77,9 @@ class OpenInference(GRPCInferenceServiceServicer):
         return pb.ModelReadyResponse(ready=True)
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:  # noqa: ARG002 (no fields)
-        """Name and version."""
-        return pb.ServerMetadataResponse(name="nextvalue", version=SERVER_VERSION)
+        """Name, version, and what is offered beyond the protocol's core."""
+        extensions = sorted(EXTENSIONS + (ADMIN_EXTENSIONS if self._repository.admin else ()))
+        return pb.ServerMetadataResponse(name="nextvalue", version=SERVER_VERSION, extensions=extensions)
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
         """Inputs and outputs."""
@@ -73,11 +92,86 @@ class OpenInference(GRPCInferenceServiceServicer):
         graph = served.manifest.graphs[WINDOW]
         return pb.ModelMetadataResponse(
             name=served.model,
-            versions=[labels.version],
+            versions=[labels.version] if request.version else self._serving(served.model),
             platform=PLATFORM,
             inputs=[_metadata_of(tensor, DATATYPES[tensor.name]) for tensor in graph.inputs],
             outputs=[_metadata_of(tensor, FP32) for tensor in graph.outputs if tensor.name in SHOWN],
         )
+
+    def _serving(self, model: str) -> list[str]:
+        """The versions of a model that a call may name."""
+        return [str(each.number) for each in self._predictor.repository.model(model).serving()]
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
+        """How a model is run."""
+        labels = self._calls.labels(request.name)
+        return await self._calls.answer("ModelConfig", context, labels, self._config(request, labels))
+
+    async def _config(self, request: pb.ModelConfigRequest, labels: Labels) -> pb.ModelConfigResponse:
+        served = self._predictor.resolve(request.name, request.version)
+        labels.version = str(served.version)
+        versions = map(int, self._serving(served.model))
+        return pb.ModelConfigResponse(
+            config=config_of(served, max_batch_windows=self._max_batch_windows, versions=versions)
+        )
+
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
+        """What models have answered since they were loaded."""
+        labels = self._calls.labels(request.name) if request.name else Labels(model="")
+        return await self._calls.answer("ModelStatistics", context, labels, self._statistics(request))
+
+    async def _statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        repository = self._predictor.repository
+        if request.version and not request.name:
+            raise InvalidRequest("version", shown(request.version), "without a name it must be empty")
+        models: list[Model] = [repository.model(request.name)] if request.name else list(repository.models())
+        number = repository.resolve(request.name, request.version).version if request.version else None
+        return pb.ModelStatisticsResponse(
+            model_stats=[
+                statistics_of(each) for model in models for each in model.serving() if number in (None, each.number)
+            ]
+        )
+
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
+        """What there is."""
+        return await self._calls.answer("RepositoryIndex", context, Labels(model=""), self._repository.index(request))
+
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """Serve what a model's folder has now."""
+        labels = self._calls.labels(request.model_name)
+        return await self._calls.answer("RepositoryModelLoad", context, labels, self._repository.load(request))
+
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Let a model go."""
+        labels = self._calls.labels(request.model_name)
+        return await self._calls.answer("RepositoryModelUnload", context, labels, self._repository.unload(request))
+
+    async def ModelStreamInfer(  # type: ignore[override]  # the stub knows generators; here a stream's end is told apart
+        self, requests: AsyncIterator[pb.ModelInferRequest | Unreadable], context: Context
+    ) -> None:
+        """Predict, request by request. One that fails has its own response; the stream goes on."""
+        metadata = context.invocation_metadata() or ()
+        strict = any((key, value) == STRICT_STREAM for key, value in metadata)
+        try:
+            await self.streams.carry(
+                requests, partial(self._answer_in_stream, context), partial(_write, context, strict=strict)
+            )
+        except Draining as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+
+    async def _answer_in_stream(
+        self, context: Context, request: pb.ModelInferRequest | Unreadable
+    ) -> tuple[str, pb.ModelInferResponse | Failure]:
+        """The request's id and its answer; each is counted like a call of its own."""
+        if isinstance(request, Unreadable):
+            return "", await self._calls.settle("ModelStreamInfer", context, Labels(), request.refuse())
+        labels = self._calls.labels(request.model_name)
+        work = self._infer(request, context, labels)
+        return request.id, await self._calls.settle("ModelStreamInfer", context, labels, work)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Predict."""
@@ -86,10 +180,12 @@ class OpenInference(GRPCInferenceServiceServicer):
 
     async def _infer(self, request: pb.ModelInferRequest, context: Context, labels: Labels) -> pb.ModelInferResponse:
         served = self._predictor.resolve(request.model_name, request.model_version)
-        labels.version = str(served.version)
+        labels.version, labels.statistics = str(served.version), served.statistics
+        check_inputs(request.inputs)
+        check_outputs(request.outputs)
         arrays = read_inputs(request)
         # Without one, the outputs have the shapes that the metadata says.
-        horizon = _horizon(request.parameters, served.manifest.direct_horizon)
+        horizon = horizon_of(request.parameters, served.manifest.direct_horizon)
         names = _outputs(request, served.manifest, horizon)
         question = Question(
             windows=arrays[WINDOW],
@@ -98,7 +194,7 @@ class OpenInference(GRPCInferenceServiceServicer):
             time_seconds=arrays.get(TIME_SECONDS),
             series=arrays.get(SERIES),
             levels=() if LOWER in names or UPPER in names else None,
-            rollout=_rollout(request.parameters),
+            rollout=rollout_from(request.parameters),
         )
         answer = await self._predictor.predict(served, question, deadline=deadline_of(context), fields=_FIELDS)
         given = {NEXT: answer.predictions_NH}
@@ -131,22 +227,14 @@ def _outputs(request: pb.ModelInferRequest, manifest: Manifest, horizon: int) ->
     return list(dict.fromkeys(output.name for output in request.outputs))
 
 
-def _rollout(parameters: Mapping[str, pb.InferParameter]) -> str:
-    """The parameter `rollout`, or sliding."""
-    if "rollout" not in parameters:
-        return SLIDING
-    value = parameters["rollout"].string_param
-    if value not in ROLLOUTS:
-        raise InvalidRequest("parameters[rollout]", shown(value), f"it must be a string_param, one of {list(ROLLOUTS)}")
-    return value
-
-
-def _horizon(parameters: Mapping[str, pb.InferParameter], default: int = 1) -> int:
-    """The parameter `horizon`, or the default."""
-    if "horizon" not in parameters:
-        return default
-    parameter = parameters["horizon"]
-    choice = parameter.WhichOneof("parameter_choice")
-    if choice not in ("int64_param", "uint64_param"):
-        raise InvalidRequest("parameters[horizon]", choice or "empty", "it must be an int64_param")
-    return parameter.int64_param if choice == "int64_param" else parameter.uint64_param
+async def _write(context: Context, answer: tuple[str, pb.ModelInferResponse | Failure], *, strict: bool) -> None:
+    """Send one response of a stream, or end it with the failure's status where that is `strict`."""
+    request_id, settled = answer
+    if isinstance(settled, Failure):
+        if strict:
+            await context.abort(settled.code, settled.details, settled.trailers)
+        response = pb.ModelStreamInferResponse(error_message=settled.details)
+        response.infer_response.id = request_id
+        await context.write(response)
+    else:
+        await context.write(pb.ModelStreamInferResponse(infer_response=settled))

@@ -6,12 +6,14 @@ from server.errors import (
     DeadlinePassed,
     Draining,
     InvalidRequest,
+    LoadFailed,
     ModelNotFound,
     NotFinite,
     NotReady,
     QueueFull,
     RequestError,
     RunFailed,
+    SwitchedOff,
 )
 
 STATUS: dict[type[RequestError], grpc.StatusCode] = {
@@ -21,6 +23,8 @@ STATUS: dict[type[RequestError], grpc.StatusCode] = {
     DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     NotReady: grpc.StatusCode.UNAVAILABLE,
     Draining: grpc.StatusCode.UNAVAILABLE,
+    SwitchedOff: grpc.StatusCode.UNIMPLEMENTED,
+    LoadFailed: grpc.StatusCode.FAILED_PRECONDITION,
     NotFinite: grpc.StatusCode.INTERNAL,
     RunFailed: grpc.StatusCode.INTERNAL,
 }

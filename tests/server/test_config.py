@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "max-message-mib": ("8", 8, "9", 9),
     "drain-seconds": ("1.5", 1.5, "0", 0.0),
     "log-level": ("debug", "debug", "error", "error"),
+    "admin": ("on", "on", "off", "off"),
     "workers": ("1", 1, "1", 1),  # all this version has
 }
 NO_MODELS = ["--models", "m"]
@@ -113,6 +114,7 @@ BAD_VALUES = [
     ("tune", "on"),
     ("batch-invariant", "true"),
     ("cuda-graphs", "1"),
+    ("admin", "true"),
     ("reference", "on"),
     ("reference", "unix:"),
     ("reference", "/run/reference.sock"),

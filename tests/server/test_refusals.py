@@ -223,7 +223,11 @@ async def test_a_reply_that_would_not_fit(models: Path) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["/nextvalue.v1.NextValue/Track", "/inference.GRPCInferenceService/RepositoryIndex", "/no.such.Service/Call"],
+    [
+        "/nextvalue.v1.NextValue/Track",
+        "/inference.GRPCInferenceService/TraceSetting",
+        "/no.such.Service/Call",
+    ],
 )
 async def test_unknown_methods(running: Running, method: str) -> None:
     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = running.channel.unary_unary(method)

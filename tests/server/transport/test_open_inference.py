@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from server.errors import InvalidRequest
 from server.pb import open_inference_pb2 as pb
+from server.transport.infer_parameters import horizon_of
 from server.transport.infer_tensors import read_inputs
-from server.transport.open_inference import _horizon
 
 WINDOWS = np.arange(10, dtype=np.float32).reshape(2, 5, 1)
 FUTURE = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
@@ -214,12 +214,12 @@ def test_whatever_is_sent(tensors: list[pb.ModelInferRequest.InferInputTensor], 
 def test_a_horizon_is_an_integer(kind: str) -> None:
     made = pb.ModelInferRequest()
     setattr(made.parameters["horizon"], kind, 5)
-    assert _horizon(made.parameters) == 5
+    assert horizon_of(made.parameters) == 5
 
 
 def test_no_horizon_is_one() -> None:
-    assert _horizon(pb.ModelInferRequest().parameters) == 1
-    assert _horizon(pb.ModelInferRequest().parameters, 3) == 3
+    assert horizon_of(pb.ModelInferRequest().parameters) == 1
+    assert horizon_of(pb.ModelInferRequest().parameters, 3) == 3
 
 
 @pytest.mark.parametrize(
@@ -231,4 +231,4 @@ def test_a_horizon_of_another_type(kind: str | None, value: object) -> None:
     if kind is not None:
         setattr(parameter, kind, value)
     with pytest.raises(InvalidRequest, match=r"parameters\[horizon\] is .*; it must be an int64_param"):
-        _horizon(made.parameters)
+        horizon_of(made.parameters)

@@ -1,0 +1,67 @@
+"""Bytes that are no message of their call's type: INVALID_ARGUMENT, where grpc.aio has UNKNOWN and a traceback."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from server.errors import InvalidRequest
+from server.transport.calls import Calls, Context
+
+# grpc.RpcMethodHandler, whose published types are those of the synchronous server.
+Handler = Any
+Handlers = Mapping[str, Handler]
+
+
+class Unreadable:
+    """Stands for a request that could not be read."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    async def refuse(self) -> Any:
+        """Raises InvalidRequest."""
+        raise InvalidRequest("request", f"{self._size} bytes", "they are not a message of this call's type")
+
+
+class ReadableOnly:
+    """A server as generated code sees it: services added here have their unreadable requests answered by `calls`."""
+
+    def __init__(self, server: grpc.aio.Server, calls: Calls) -> None:
+        self._server = server
+        self._calls = calls
+
+    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None:
+        """Passed over: the same methods come by name."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Handlers) -> None:
+        """Add a service's methods."""
+        checked = {name: self._checked(name, handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, checked),))
+
+    def _checked(self, rpc: str, handler: Handler) -> Handler:
+        parse, serialize = reader(handler.request_deserializer), handler.response_serializer
+        if handler.request_streaming:
+            # A stream goes on behind a request that it cannot read, so it answers for each itself.
+            return grpc.stream_stream_rpc_method_handler(handler.stream_stream, parse, serialize)
+        answer = handler.unary_unary
+
+        async def readable(request: Any, context: Context) -> Any:
+            if isinstance(request, Unreadable):
+                return await self._calls.answer(rpc, context, self._calls.labels(""), request.refuse())
+            return await answer(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(readable, parse, serialize)
+
+
+def reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`parse`, but for an Unreadable where it raises."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return Unreadable(len(data))
+
+    return read
