@@ -36,17 +36,16 @@ class Streams:
         unfinished: set[asyncio.Future[Answer]] = set()
 
         async def read() -> None:
-            try:
+            await room.acquire()
+            async for request in requests:
+                task = asyncio.ensure_future(answer(request))
+                unfinished.add(task)
+                under_way.put_nowait(task)
                 await room.acquire()
-                async for request in requests:
-                    task = asyncio.ensure_future(answer(request))
-                    unfinished.add(task)
-                    under_way.put_nowait(task)
-                    await room.acquire()
-            finally:
-                under_way.put_nowait(None)
 
         reader = asyncio.create_task(read())
+        # Also of one that is cancelled before its first step.
+        reader.add_done_callback(lambda _: under_way.put_nowait(None))
         self._readers.add(reader)
         if self._ended:
             reader.cancel()
@@ -55,13 +54,15 @@ class Streams:
                 await write(await task)
                 unfinished.discard(task)
                 room.release()
+            if not reader.cancelled():
+                reader.result()
         finally:
             self._readers.discard(reader)
             reader.cancel()
             for each in unfinished:
                 each.cancel()
             await asyncio.gather(reader, *unfinished, return_exceptions=True)
-        if self._ended:
+        if reader.cancelled():
             raise Draining("the server is shutting down")
 
     def end(self) -> None:
