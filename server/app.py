@@ -273,7 +273,7 @@ class Server:
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self.config.drain_seconds
         self._stopping = True
-        self.repository.cancel()
+        self.loader.end()
         await self._set_health(READINESS, _NOT_SERVING)
         try:
             async with asyncio.timeout_at(give_up):
@@ -293,7 +293,7 @@ class Server:
             await self._grpc.stop(max(give_up - loop.time(), 2 * _WATCH_GRACE_SECONDS))
         if self._loading is not None:
             await self._loading
-        await self.loader.close()
+        await self.loader.ended()
         if self.parity is not None:
             await loop.run_in_executor(None, self.parity.close)
         self._close_metrics()

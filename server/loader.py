@@ -36,7 +36,7 @@ class Loader:
         # Whoever changes what is served holds it, the first scan included.
         self.turn = asyncio.Lock()
         self._under_way: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._ended = False
 
     async def load(self, name: str) -> None:
         """Serve what the model's folder has now.
@@ -50,9 +50,13 @@ class Loader:
         """Refuse new calls of the model, answer those accepted, free it. Raises ModelNotFound, NotReady, Draining."""
         await self._alone(partial(self._unload, name))
 
-    async def close(self) -> None:
-        """Begin no further change, and wait for the one under way."""
-        self._closed = True
+    def end(self) -> None:
+        """Begin no further change; a load under way ends after the version it is at."""
+        self._ended = True
+        self._repository.cancel()
+
+    async def ended(self) -> None:
+        """Wait for the change under way."""
         async with self.turn:
             pass
 
@@ -65,7 +69,7 @@ class Loader:
 
     async def _through(self, change: Callable[[], Awaitable[None]]) -> None:
         try:
-            if self._closed:
+            if self._ended:
                 raise Draining("the server is shutting down")
             await change()
         finally:
@@ -74,7 +78,7 @@ class Loader:
     async def _load(self, name: str) -> None:
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(None, self._repository.reread, name, partial(self._activate, loop))
-        if self._closed:
+        if self._ended:
             raise Draining("the server is shutting down")
         replaced = self._repository.replace(found.model)
         await self._changed()

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from export.artifact import folder
@@ -160,10 +161,7 @@ class Repository:
         except OSError as error:
             raise ModelNotFound(f"model is {shown(name)}; its folder cannot be read: {error.strerror}") from None
         before = self._models.get(name, Model(name)).serving()
-        model.versions = [
-            next((old for old in before if self._is_unchanged(old, version)), version) for version in model.versions
-        ]
-        self._load_model(model, activate)
+        self._load_model(model, activate, {old.number: old for old in before if self._is_unchanged(old)})
         default = model.default()
         wanted = {version.number for version in model.versions if not default or version.number > default.number}
         wanted |= set(model.labels.values())
@@ -174,10 +172,8 @@ class Repository:
             model.versions = sorted([*kept, *before], key=lambda version: version.number, reverse=True)
         return Reread(model, failed)
 
-    def _is_unchanged(self, old: Version, found: Version) -> bool:
+    def _is_unchanged(self, old: Version) -> bool:
         """Whether the version that serves is what the folder has under its number."""
-        if old.number != found.number:
-            return False
         try:
             return Artifact(self.path / old.model / str(old.number)).manifest == old.manifest
         except ArtifactError:
@@ -204,16 +200,27 @@ class Repository:
         for version in versions:
             version.state = State.STANDBY
 
-    def _load_model(self, model: Model, activate: Callable[[Version], None]) -> None:
+    def _load_model(
+        self, model: Model, activate: Callable[[Version], None], kept: Mapping[int, Version] = MappingProxyType({})
+    ) -> None:
+        """`kept` are versions, by number, that serve already: where they should, they take the place of those found."""
         labelled = set(model.labels.values())
+        chosen: Version | None = None
         # The default first: where it serves, the newest need not.
-        for version in sorted(model.versions, key=lambda one: one.number != model.labels.get(DEFAULT)):
+        for found in sorted(model.versions, key=lambda one: one.number != model.labels.get(DEFAULT)):
             if self._cancelled:
                 return
-            if version.state is not State.SERVING:
-                served = None if version.number in labelled else model.default()
-                self._load_version(version, served=served, activate=activate)
-        if model.default() is None:
+            version = found
+            if chosen is not None and found.number not in labelled:
+                self._load_version(found, served=chosen, activate=activate)
+            elif found.number in kept:
+                version = kept[found.number]
+                model.versions[model.versions.index(found)] = version
+            else:
+                self._load_version(found, served=None, activate=activate)
+            if version.state is State.SERVING:
+                chosen = chosen or version
+        if chosen is None:
             logger.error("model %s: no version can be served", model.name)
 
     def cancel(self) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -254,6 +255,9 @@ class StandIn(Session):
 
     def run(self, inputs: Tensors) -> Tensors:
         return self.session.run(inputs)
+
+    def nodes_by_provider(self) -> Counter[str]:
+        return self.session.nodes_by_provider()
 
 
 class HeldSession(StandIn):
