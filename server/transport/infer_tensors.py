@@ -1,5 +1,6 @@
 """Named tensors of the Open Inference Protocol, in: typed or raw, each of its own datatype."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from server.errors import InvalidRequest, shown
 from server.pb import open_inference_pb2 as pb
 from server.tensors import SERIES, TIME_SECONDS, WINDOW, Tensors
 from server.transport.arrays import checked_shape, from_raw, from_values
+from server.transport.bytes_tensors import from_raw_texts, from_texts
 from server.transport.packed import FLOAT, SFIXED64, packed_values
 
 FUTURE = "future"
@@ -26,8 +28,11 @@ class Datatype:
 
 FP32 = Datatype("FP32", FLOAT, "fp32_contents")
 INT64 = Datatype("INT64", SFIXED64, "int64_contents")
-# Every input that some model takes.
+BYTES = Datatype("BYTES", np.dtype(np.object_), "bytes_contents")
+# Every input that some model takes, as a graph has it.
 DATATYPES = {WINDOW: FP32, FUTURE: FP32, TIME_SECONDS: INT64, SERIES: INT64}
+# And as else it may be sent: series by their ids.
+_OTHERS = {SERIES: BYTES}
 
 
 def read_inputs(request: pb.ModelInferRequest) -> Tensors:
@@ -44,19 +49,42 @@ def read_inputs(request: pb.ModelInferRequest) -> Tensors:
         if tensor.name not in DATATYPES or tensor.name in arrays:
             others = ", ".join(repr(name) for name in DATATYPES if name != WINDOW)
             raise InvalidRequest(f"inputs[{k}].name", shown(tensor.name), f"expected {WINDOW!r} (and {others}) once")
-        field, datatype = f"inputs[{tensor.name}]", DATATYPES[tensor.name]
-        if tensor.datatype != datatype.name:
-            raise InvalidRequest(f"{field}.datatype", shown(tensor.datatype), f"it must be {datatype.name!r}")
+        field = f"inputs[{tensor.name}]"
+        datatype = _datatype(field, tensor)
         shape = checked_shape(field, tensor.shape)
         if raw:
             if tensor.HasField("contents"):
                 raise InvalidRequest(f"{field}.contents", "filled", "it must be empty beside raw_input_contents")
-            arrays[tensor.name] = from_raw(f"raw_input_contents[{k}]", raw[k], shape, datatype.raw)
+            arrays[tensor.name] = _raw(f"raw_input_contents[{k}]", raw[k], shape, datatype)
         else:
             arrays[tensor.name] = _typed(f"{field}.contents", tensor.contents, shape, datatype)
     if WINDOW not in arrays:
         raise InvalidRequest("inputs", "without 'window'", "the input 'window' is required")
     return arrays
+
+
+def series_of(arrays: Tensors) -> Sequence[str] | NDArray[np.int64] | None:
+    """The series of each window: ids, or numbers [N, 1]. Raises InvalidRequest if the ids are not [N, 1]."""
+    array = arrays.get(SERIES)
+    if array is None or array.dtype != BYTES.raw:
+        return array
+    if array.shape[1:] != (1,):
+        raise InvalidRequest(f"inputs[{SERIES}].shape", list(array.shape), "it must be [N, 1]")
+    ids: list[str] = array[:, 0].tolist()
+    return ids
+
+
+def _datatype(field: str, tensor: pb.ModelInferRequest.InferInputTensor) -> Datatype:
+    known = [each[tensor.name] for each in (DATATYPES, _OTHERS) if tensor.name in each]
+    for datatype in known:
+        if datatype.name == tensor.datatype:
+            return datatype
+    limit = " or ".join(repr(each.name) for each in known)
+    raise InvalidRequest(f"{field}.datatype", shown(tensor.datatype), f"it must be {limit}")
+
+
+def _raw(field: str, data: bytes, shape: tuple[int, ...], datatype: Datatype) -> NDArray[Any]:
+    return from_raw_texts(field, data, shape) if datatype is BYTES else from_raw(field, data, shape, datatype.raw)
 
 
 def _typed(field: str, contents: pb.InferTensorContents, shape: tuple[int, ...], datatype: Datatype) -> NDArray[Any]:
@@ -66,5 +94,7 @@ def _typed(field: str, contents: pb.InferTensorContents, shape: tuple[int, ...],
     field = f"{field}.{datatype.contents}"
     if datatype is FP32:
         return from_values(field, packed_values(contents, contents.FP32_CONTENTS_FIELD_NUMBER, FLOAT), shape)
+    if datatype is BYTES:
+        return from_texts(field, contents.bytes_contents, shape)
     # Of varying width on the wire, so there is no array in the message.
     return from_values(field, np.fromiter(contents.int64_contents, np.int64, len(contents.int64_contents)), shape)

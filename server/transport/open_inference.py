@@ -12,11 +12,11 @@ from server.pb import open_inference_pb2 as pb
 from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from server.predictor import FieldNames, Predictor, Question
 from server.repository import Model
-from server.tensors import LOWER, NEXT, SERIES, SHOWN, TIME_SECONDS, UPPER, WINDOW
+from server.tensors import LOWER, NEXT, SHOWN, TIME_SECONDS, UPPER, WINDOW
 from server.transport.arrays import to_raw
 from server.transport.calls import Calls, Context, Failure, Labels, deadline_of
 from server.transport.infer_parameters import check_inputs, check_outputs, horizon_of, rollout_from
-from server.transport.infer_tensors import DATATYPES, FP32, FUTURE, Datatype, read_inputs
+from server.transport.infer_tensors import DATATYPES, FP32, FUTURE, Datatype, read_inputs, series_of
 from server.transport.model_config import PLATFORM, config_of
 from server.transport.model_repository import ModelRepository
 from server.transport.model_statistics import statistics_of
@@ -47,7 +47,8 @@ class OpenInference(GRPCInferenceServiceServicer):
     """Every model as an input `window` FP32 [-1, T, F] and an output `next` FP32 [-1, horizon], and what else it has.
 
     A model with a calendar takes `time_seconds` INT64 [-1, T], one that is scaled by series `series` INT64 [-1, 1]: the
-    number of the series, its place in the artifact's series.json, where any other number is an unknown one. A model
+    number of the series, its place in the artifact's series.json, where any other number is an unknown one; or its id,
+    as BYTES. A model
     with intervals gives `lower` and `upper` FP32 [-1, horizon, L] at all its levels.
     """
 
@@ -192,7 +193,7 @@ class OpenInference(GRPCInferenceServiceServicer):
             horizon=horizon,
             future=arrays.get(FUTURE),
             time_seconds=arrays.get(TIME_SECONDS),
-            series=arrays.get(SERIES),
+            series=series_of(arrays),
             levels=() if LOWER in names or UPPER in names else None,
             rollout=rollout_from(request.parameters),
         )

@@ -162,3 +162,27 @@ async def test_nodes_that_run_elsewhere_are_on_the_page(models: Path, monkeypatc
         where = {"model": "demo", "version": "1", "provider": "CPUExecutionProvider"}
         assert running.sample("nextvalue_graph_nodes_elsewhere", **where) == 2
         assert running.sample("nextvalue_graph_nodes", model="demo", version="1", provider="Elsewhere") == 2
+
+
+async def test_model_config(running: Running, oracles: dict[str, Oracle]) -> None:
+    """What load generators make requests from: extents without the batch's, and how many windows share a run."""
+    for name, oracle in oracles.items():
+        config = (await running.inference.ModelConfig(oip.ModelConfigRequest(name=name))).config
+        assert (config.name, config.platform, config.backend) == (name, "onnxruntime_onnx", "onnxruntime")
+        assert config.max_batch_size == running.server.config.max_batch_windows > 0
+        assert list(config.version_policy.specific.versions) == [1]
+        assert config.WhichOneof("scheduling_choice") == "dynamic_batching"
+        assert config.HasField("model_transaction_policy")
+        assert not config.model_transaction_policy.decoupled
+        metadata = await running.inference.ModelMetadata(oip.ModelMetadataRequest(name=name))
+        kinds = {oip.TYPE_FP32: "FP32", oip.TYPE_INT64: "INT64"}
+        for described, configured in ((metadata.inputs, config.input), (metadata.outputs, config.output)):
+            assert [(each.name, each.datatype, list(each.shape)) for each in described] == [
+                (each.name, kinds[each.data_type], [-1, *each.dims]) for each in configured
+            ]
+        assert list(config.input[0].dims) == [oracle.window, oracle.num_features]
+
+
+async def test_model_config_of_nobody(running: Running) -> None:
+    for request in (oip.ModelConfigRequest(name="nobody"), oip.ModelConfigRequest(name="demo", version="2")):
+        assert (await refusal(running.inference.ModelConfig(request))).code == grpc.StatusCode.NOT_FOUND

@@ -191,7 +191,7 @@ async def test_unloading_under_traffic(own_models: Path, demo: Oracle, generator
         assert "nextvalue_model_info{" not in page(running)
         assert "nextvalue_graph_nodes{" not in page(running)
         version = running.server.repository.model("demo").versions[0]
-        assert version.engine is version.batcher is None, "its memory is free"
+        assert (version.engine, version.batcher) == (None, None), "its memory is free"
 
         await load(running, "demo")
         assert await running.health_status() == "SERVING"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from server.errors import InvalidRequest
 from server.pb import open_inference_pb2 as pb
-from server.transport.infer_parameters import horizon_of
-from server.transport.infer_tensors import read_inputs
+from server.transport.infer_parameters import check_inputs, check_outputs, horizon_of
+from server.transport.infer_tensors import read_inputs, series_of
 
 WINDOWS = np.arange(10, dtype=np.float32).reshape(2, 5, 1)
 FUTURE = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
@@ -186,11 +186,12 @@ CONTENTS = st.builds(
     pb.InferTensorContents,
     fp32_contents=st.lists(st.floats(width=32), max_size=12),
     int64_contents=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=2),
+    bytes_contents=st.lists(st.binary(max_size=3), max_size=2),
 )
 TENSORS = st.builds(
     pb.ModelInferRequest.InferInputTensor,
-    name=st.sampled_from(["window", "future", "time_seconds", "", "next"]),
-    datatype=st.sampled_from(["FP32", "FP32", "INT64", "FP64", ""]),
+    name=st.sampled_from(["window", "future", "time_seconds", "series", "", "next"]),
+    datatype=st.sampled_from(["FP32", "FP32", "INT64", "BYTES", "FP64", ""]),
     shape=st.lists(st.integers(0, 3) | st.integers(-(2**63), 2**63 - 1), max_size=4),
     contents=st.none() | CONTENTS,
 )
@@ -232,3 +233,98 @@ def test_a_horizon_of_another_type(kind: str | None, value: object) -> None:
         setattr(parameter, kind, value)
     with pytest.raises(InvalidRequest, match=r"parameters\[horizon\] is .*; it must be an int64_param"):
         horizon_of(made.parameters)
+
+
+IDS = ["shop-a", "Café ☕", ""]
+
+
+def with_ids(ids: list[bytes], shape: list[int], *, raw: bool) -> pb.ModelInferRequest:
+    """A good request and its series by id."""
+    made = request("window", raw=raw)
+    tensor = made.inputs.add(name="series", datatype="BYTES", shape=shape)
+    if raw:
+        made.raw_input_contents.append(b"".join(len(each).to_bytes(4, "little") + each for each in ids))
+    else:
+        tensor.contents.bytes_contents.extend(ids)
+    return made
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_series_by_id(raw: bool) -> None:
+    assert series_of(read_inputs(with_ids([each.encode() for each in IDS], [3, 1], raw=raw))) == IDS
+
+
+def test_series_by_number_or_not_at_all() -> None:
+    np.testing.assert_array_equal(series_of(read_inputs(request("window", "series", raw=True))), INTEGERS["series"])
+    assert series_of(read_inputs(request("window", raw=True))) is None
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize(
+    ("ids", "shape", "said"),
+    [
+        ([b"a"], [2, 1], r"is 1 elements; shape \[2, 1\] has 2"),
+        ([b"a", b"b", b"c"], [2, 1], r"is 3 elements; shape \[2, 1\] has 2"),
+        ([b"a", b"\xff"], [2, 1], r"\[1\] is 1 bytes; it must be UTF-8: "),
+        ([b"a", b"b"], [2], r"inputs\[series\]\.shape is \[2\]; it must be \[N, 1\]"),
+        ([b"a", b"b"], [1, 2], r"inputs\[series\]\.shape is \[1, 2\]; it must be \[N, 1\]"),
+    ],
+)
+def test_ids_that_are_none(ids: list[bytes], shape: list[int], said: str, raw: bool) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        series_of(read_inputs(with_ids(ids, shape, raw=raw)))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x01\0\0", "is 3 bytes; element 0 breaks off in its length"),
+        (b"\0\0\0\0\x02\0\0\0a", "is 9 bytes; element 1 is to end at byte 10"),
+        (b"\xff\xff\xff\xff", "is 4 bytes; element 0 is to end at byte 4294967299"),
+    ],
+)
+def test_raw_ids_that_break_off(data: bytes, said: str) -> None:
+    bad = with_ids([b"a", b"b"], [2, 1], raw=True)
+    bad.raw_input_contents[1] = data
+    with pytest.raises(InvalidRequest, match=r"raw_input_contents\[1\]") as caught:
+        read_inputs(bad)
+    assert said in str(caught.value)
+
+
+def test_only_series_have_ids() -> None:
+    bad = request("window", "time_seconds", raw=True)
+    bad.inputs[1].datatype = "BYTES"
+    with pytest.raises(InvalidRequest, match=r"inputs\[time_seconds\]\.datatype is 'BYTES'; it must be 'INT64'$"):
+        read_inputs(bad)
+    bad = request("window", "series", raw=True)
+    bad.inputs[1].datatype = "FP32"
+    with pytest.raises(InvalidRequest, match="it must be 'INT64' or 'BYTES'"):
+        read_inputs(bad)
+
+
+@pytest.mark.parametrize("name", ["shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"])
+def test_shared_memory_is_refused_by_name(name: str) -> None:
+    made = request("window", raw=True)
+    made.inputs[0].parameters[name].int64_param = 1
+    made.outputs.add(name="next").parameters[name].int64_param = 1
+    with pytest.raises(InvalidRequest, match=rf"^inputs\[0\]\.parameters\[{name}\] is given; tensors travel"):
+        check_inputs(made.inputs)
+    with pytest.raises(InvalidRequest, match=rf"^outputs\[0\]\.parameters\[{name}\] is given; tensors travel"):
+        check_outputs(made.outputs)
+
+
+def test_classes_are_refused_by_name() -> None:
+    made = pb.ModelInferRequest()
+    made.outputs.add(name="next").parameters["classification"].int64_param = 3
+    with pytest.raises(InvalidRequest, match="the outputs are values, not classes"):
+        check_outputs(made.outputs)
+
+
+def test_parameters_that_nobody_knows_are_passed_over() -> None:
+    """As the protocol has it; `binary_data` says what is the case anyway."""
+    made = request("window", raw=True)
+    made.inputs[0].parameters["binary_data"].bool_param = True
+    made.inputs[0].parameters["anything"].double_param = 0.5
+    made.outputs.add(name="next").parameters["binary_data"].bool_param = False
+    check_inputs(made.inputs)
+    check_outputs(made.outputs)
