@@ -6,7 +6,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 STUB_PROTOS := nextvalue/v1/nextvalue.proto server/pb/open_inference.proto
 
-.PHONY: demo test check bench gpu-check venv stubs format clean
+.PHONY: demo test check bench gpu-check venv kserve stubs format clean
 
 venv: $(VENV)/.installed
 
@@ -14,6 +14,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[train,export,serve,bench,dev]'
+	touch $@
+
+# Somebody else's client, for one end-to-end test. Its requirements are complete.
+KSERVE := tests/e2e/.venvs/kserve
+
+kserve: $(KSERVE)/.installed
+
+$(KSERVE)/.installed: tests/e2e/kserve-requirements.txt
+	$(PYTHON) -m venv $(KSERVE)
+	$(KSERVE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	touch $@
 
 demo: venv
@@ -51,4 +61,4 @@ format: venv
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) runs/demo
+	rm -rf $(VENV) $(KSERVE) runs/demo

@@ -209,3 +209,33 @@ async def test_series_go_by_number(running: Running, demand: Oracle, generator: 
     found = infer_outputs(await running.inference.ModelInfer(request))
     demand.assert_right(found["next"], demand.expect(call))
     assert unknown(running) - before == sum(name == STRANGER for name in call.series)
+
+
+async def test_series_go_by_id(running: Running, demand: Oracle, generator: np.random.Generator) -> None:
+    """BYTES, as text or raw: the same answers as by number, strangers counted."""
+    call = demand.random_call(generator, 6, 5)
+    assert call.series is not None
+    assert call.time_seconds is not None
+    assert call.future is not None
+    before = unknown(running)
+    for raw in (True, False):
+        request = infer_request(
+            "demand",
+            call.windows,
+            horizon=5,
+            raw=raw,
+            time_seconds=call.time_seconds,
+            series=demand.numbers(call.series),
+            future=call.future,
+        )
+        (place,) = (k for k, tensor in enumerate(request.inputs) if tensor.name == "series")
+        request.inputs[place].datatype = "BYTES"
+        ids = [name.encode() for name in call.series]
+        if raw:
+            request.raw_input_contents[place] = b"".join(len(each).to_bytes(4, "little") + each for each in ids)
+        else:
+            request.inputs[place].contents.Clear()
+            request.inputs[place].contents.bytes_contents.extend(ids)
+        found = infer_outputs(await running.inference.ModelInfer(request))
+        demand.assert_right(found["next"], demand.expect(call))
+    assert unknown(running) - before == 2 * sum(name == STRANGER for name in call.series)
