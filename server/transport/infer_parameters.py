@@ -15,11 +15,9 @@ Parameters = Mapping[str, pb.InferParameter]
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
 
-def check_inputs(inputs: Iterable[pb.ModelInferRequest.InferInputTensor]) -> None:
-    """Raises InvalidRequest if one is elsewhere than in the request."""
-    for k, tensor in enumerate(inputs):
-        if tensor.parameters:
-            _refuse(f"inputs[{k}]", tensor.parameters, _SHARED_MEMORY, "tensors travel in the message")
+def check_input(field: str, parameters: Parameters) -> None:
+    """Raises InvalidRequest if the input is elsewhere than in the request."""
+    _refuse(field, parameters, _SHARED_MEMORY, "tensors travel in the message")
 
 
 def check_outputs(outputs: Iterable[pb.ModelInferRequest.InferRequestedOutputTensor]) -> None:

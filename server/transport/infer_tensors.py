@@ -12,6 +12,7 @@ from server.pb import open_inference_pb2 as pb
 from server.tensors import SERIES, TIME_SECONDS, WINDOW, Tensors
 from server.transport.arrays import checked_shape, from_raw, from_values
 from server.transport.bytes_tensors import from_raw_texts, from_texts
+from server.transport.infer_parameters import check_input
 from server.transport.packed import FLOAT, SFIXED64, packed_values
 
 FUTURE = "future"
@@ -50,6 +51,8 @@ def read_inputs(request: pb.ModelInferRequest) -> Tensors:
             others = ", ".join(repr(name) for name in DATATYPES if name != WINDOW)
             raise InvalidRequest(f"inputs[{k}].name", shown(tensor.name), f"expected {WINDOW!r} (and {others}) once")
         field = f"inputs[{tensor.name}]"
+        if tensor.parameters:
+            check_input(field, tensor.parameters)
         datatype = _datatype(field, tensor)
         shape = checked_shape(field, tensor.shape)
         if raw:

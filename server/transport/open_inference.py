@@ -15,7 +15,7 @@ from server.repository import Model
 from server.tensors import LOWER, NEXT, SHOWN, TIME_SECONDS, UPPER, WINDOW
 from server.transport.arrays import to_raw
 from server.transport.calls import Calls, Context, Failure, Labels, deadline_of
-from server.transport.infer_parameters import check_inputs, check_outputs, horizon_of, rollout_from
+from server.transport.infer_parameters import check_outputs, horizon_of, rollout_from
 from server.transport.infer_tensors import DATATYPES, FP32, FUTURE, Datatype, read_inputs, series_of
 from server.transport.model_config import PLATFORM, config_of
 from server.transport.model_repository import ModelRepository
@@ -182,8 +182,6 @@ class OpenInference(GRPCInferenceServiceServicer):
     async def _infer(self, request: pb.ModelInferRequest, context: Context, labels: Labels) -> pb.ModelInferResponse:
         served = self._predictor.resolve(request.model_name, request.model_version)
         labels.version, labels.statistics = str(served.version), served.statistics
-        check_inputs(request.inputs)
-        check_outputs(request.outputs)
         arrays = read_inputs(request)
         # Without one, the outputs have the shapes that the metadata says.
         horizon = horizon_of(request.parameters, served.manifest.direct_horizon)
@@ -221,6 +219,7 @@ def _outputs(request: pb.ModelInferRequest, manifest: Manifest, horizon: int) ->
     known = [tensor.name for tensor in manifest.graphs[WINDOW].outputs if tensor.name in SHOWN]
     if not request.outputs:
         return known if horizon <= manifest.direct_horizon else [NEXT]
+    check_outputs(request.outputs)
     for output in request.outputs:
         if output.name not in known:
             listed = f"output is {NEXT!r}" if known == [NEXT] else f"outputs are {', '.join(map(repr, known))}"

@@ -137,7 +137,7 @@ def test_tools(models: Path) -> None:
     assert answers["unknown_output"] == (
         "StatusCode.INVALID_ARGUMENT: outputs[].name is 'elsewhere'; the model's output is 'next'"
     )
-    assert answers["shared"].startswith("StatusCode.INVALID_ARGUMENT: inputs[0].parameters[shared_memory_region]")
+    assert answers["shared"].startswith("StatusCode.INVALID_ARGUMENT: inputs[window].parameters[shared_memory_region]")
 
     def row(state: str, reason: str = "") -> dict[str, str]:
         return {"name": "demo", "version": "1", "state": state} | ({"reason": reason} if reason else {})
