@@ -256,8 +256,9 @@ class Server:
             self.metrics.model_info.remove(version.model, number, manifest.cell, engine.provider.name)
             for provider in engine.nodes_by_provider():
                 self.metrics.graph_nodes.remove(version.model, number, provider)
+            self.metrics.graph_nodes_elsewhere.remove(version.model, number, engine.provider.name)
             self.metrics.forget_queue(version.model, version.number)
-        version.engine = version.batcher = None
+        version.engine = version.batcher = version.thread = None
 
     async def _show_readiness(self) -> None:
         if not self._stopping:

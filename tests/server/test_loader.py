@@ -189,7 +189,8 @@ async def test_unloading_under_traffic(own_models: Path, demo: Oracle, generator
         (model,) = (await running.next_value.ListModels(pb.ListModelsRequest())).models
         assert (model.versions[0].state, model.default_version) == (pb.ModelVersion.STATE_STANDBY, 0)
         assert "nextvalue_model_info{" not in page(running)
-        assert "nextvalue_graph_nodes{" not in page(running)
+        assert "nextvalue_graph_nodes" not in [line.partition("{")[0] for line in page(running).splitlines()]
+        assert "nextvalue_graph_nodes_elsewhere{" not in page(running)
         version = running.server.repository.model("demo").versions[0]
         assert (version.engine, version.batcher) == (None, None), "its memory is free"
 
