@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from server.app import Server
 from server.config import Config, parse
@@ -35,6 +35,17 @@ def _is_no_cancellation(record: logging.LogRecord) -> bool:
     return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
+def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Our own HTTP/2 spends much of its time in the loop, for which there is one in C."""
+    if config.transport != "http2":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415 (there is none on some platforms, and grpcio needs none)
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status; a start that fails is one line on standard error."""
     try:
@@ -43,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
         )
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_cancellation)
-        asyncio.run(serve(config))
+        with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
+            runner.run(serve(config))
     except StartupError as error:
         sys.stderr.write(f"server: {error}\n")
         return 1

@@ -18,6 +18,7 @@ from server.batcher import Batcher
 from server.config import Config, split_address
 from server.errors import StartupError
 from server.gate import LoadOptions
+from server.http2.listener import Http2Server
 from server.loader import Loader
 from server.metrics import Metrics
 from server.parity.link import JoinedReference, Link, SpawnedReference, torch_is_installed
@@ -80,7 +81,7 @@ class Server:
         self.grpc_port = 0
         self.metrics_port = 0
         self._health = Health()
-        self._grpc: grpc.aio.Server | None = None
+        self._grpc: grpc.aio.Server | Http2Server | None = None
         self._streams: Streams | None = None
         self._page: tuple[WSGIServer, Thread] | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -131,14 +132,7 @@ class Server:
 
     async def _open_grpc(self) -> None:
         size = self.config.max_message_mib << 20
-        server = grpc.aio.server(
-            options=[
-                # Otherwise a second server on the port would silently take half of the calls.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", size),
-                ("grpc.max_send_message_length", size),
-            ]
-        )
+        server = self._transport(size)
         calls = Calls(self.metrics, self.repository.knows)
         checked: Any = ReadableOnly(server, calls)
         inference = OpenInference(
@@ -168,6 +162,19 @@ class Server:
         await self._set_health((LIVENESS,), _SERVING)
         await server.start()
         self._grpc = server
+
+    def _transport(self, max_message_bytes: int) -> Any:
+        """Who speaks gRPC, as `--transport` says."""
+        if self.config.transport == "http2":
+            return Http2Server(max_message_bytes=max_message_bytes)
+        return grpc.aio.server(
+            options=[
+                # Otherwise a second server on the port would silently take half of the calls.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+            ]
+        )
 
     async def _set_health(self, services: tuple[str, ...], status: int) -> None:
         for service in services:

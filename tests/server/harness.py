@@ -60,6 +60,8 @@ def make_config(models: Path, **options: object) -> Config:
         "metrics": "127.0.0.1:0",
         "reference": "off",
         "provider": "cpu",
+        # So that all of these tests can be run with either.
+        "transport": os.environ.get("NEXTVALUE_TRANSPORT", "grpcio"),
     }
     flags = {"models": models} | defaults | options
     return parse([f"--{name.replace('_', '-')}={value}" for name, value in flags.items()], {})

@@ -1,0 +1,68 @@
+"""Header blocks: read by the hpack library, written without a table.
+
+A block that leaves the decoder's table as it was means the same whenever it comes while the table stays; the blocks of
+a client's calls are mostly such, so each is decoded once.
+"""
+
+from collections.abc import Iterable
+
+import hpack
+
+from server.http2.frames import Code, ConnectionFault
+
+Headers = list[tuple[str, str]]
+
+# Blocks remembered of one connection, and the longest of them.
+MOST_REMEMBERED, LONGEST_REMEMBERED = 64, 1024
+
+
+class HeaderReader:
+    """The decoder of one connection."""
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._decoder = hpack.Decoder(max_header_list_size=max_bytes)
+        self._remembered: dict[bytes, Headers] = {}
+
+    def read(self, block: bytes) -> Headers:
+        """Names and values. Raises ConnectionFault: the table would be out of step from here on."""
+        known = self._remembered.get(block)
+        if known is not None:
+            return known
+        table = self._decoder.header_table
+        before = list(table.dynamic_entries), table.maxsize
+        try:
+            found: Headers = [(_text(name), _text(value)) for name, value in self._decoder.decode(block, raw=True)]
+        except (hpack.HPACKError, UnicodeDecodeError) as error:
+            raise ConnectionFault(Code.COMPRESSION_ERROR, f"headers: {error}") from None
+        if (list(table.dynamic_entries), table.maxsize) != before:
+            self._remembered.clear()
+        elif len(block) <= LONGEST_REMEMBERED and len(self._remembered) < MOST_REMEMBERED:
+            self._remembered[block] = found
+        return found
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else bytes(value).decode("latin-1")
+
+
+def write(headers: Iterable[tuple[str, str]]) -> bytes:
+    """A block of literals that are not to be indexed: the same bytes mean the same on any connection."""
+    return b"".join(b"\0" + _string(name) + _string(value) for name, value in headers)
+
+
+def _string(text: str) -> bytes:
+    data = text.encode("latin-1")
+    return _integer(len(data)) + data
+
+
+def _integer(value: int) -> bytes:
+    """With a prefix of 7 bits, the eighth (Huffman) 0 (RFC 7541, section 5.1)."""
+    if value < 127:
+        return bytes((value,))
+    encoded = bytearray((127,))
+    value -= 127
+    while value >= 128:
+        encoded.append(value % 128 + 128)
+        value //= 128
+    encoded.append(value)
+    return bytes(encoded)
