@@ -1,5 +1,7 @@
 """One connection without a socket: streams, windows, faults, and anything at all."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,7 +194,8 @@ def test_padding_and_priority_are_taken_off_and_counted() -> None:
     assert peer.told.data == {1: b"ab"}
 
 
-FAULTS = {
+Make = Callable[[Peer], bytes]
+FAULTS: dict[str, tuple[list[Make], Code]] = {
     "even stream": ([lambda p: p.headers(2)], Code.PROTOCOL_ERROR),
     "data of no stream": ([lambda p: p.data(5, b"x")], Code.PROTOCOL_ERROR),
     "data on 0": ([lambda p: p.data(0, b"x")], Code.PROTOCOL_ERROR),
