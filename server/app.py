@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
 from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
@@ -145,15 +145,14 @@ class Server:
         nextvalue_pb2_grpc.add_NextValueServicer_to_server(NextValue(self.predictor, calls), checked)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, checked)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            (
-                nextvalue_pb2.DESCRIPTOR.services_by_name["NextValue"].full_name,
-                open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
-                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-                reflection.SERVICE_NAME,
-            ),
-            server,
+        names = (
+            nextvalue_pb2.DESCRIPTOR.services_by_name["NextValue"].full_name,
+            open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            reflection.SERVICE_NAME,
         )
+        # By hand: enable_server_reflection knows grpcio's servers alone.
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
         try:
             self.grpc_port = server.add_insecure_port(self.config.grpc)
         except RuntimeError:

@@ -27,6 +27,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "drain-seconds": ("1.5", 1.5, "0", 0.0),
     "log-level": ("debug", "debug", "error", "error"),
     "admin": ("on", "on", "off", "off"),
+    "transport": ("http2", "http2", "grpcio", "grpcio"),
     "workers": ("1", 1, "1", 1),  # all this version has
 }
 NO_MODELS = ["--models", "m"]
