@@ -12,7 +12,6 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
 from server.errors import StartupError
 from server.http2 import frames
 from server.pb import open_inference_pb2 as oip
@@ -34,6 +33,7 @@ from tests.server.oracle import Oracle
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CODE = grpc.StatusCode
+AnyCall = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -50,16 +50,16 @@ async def test_a_thousand_calls_on_many_connections(
     sizes = generator.integers(1, [40, 5], (1000, 2)).tolist()
     calls = [demo.random_call(generator, num_windows, horizon) for num_windows, horizon in sizes]
 
-    async def ask(stub: NextValueStub, k: int) -> None:
+    async def ask(running: Running, k: int) -> None:
         request = predict_request("demo", calls[k].windows, **calls[k].options)
-        reply = await stub.Predict(request, timeout=LIMIT_SECONDS)
+        reply = await running.next_value.Predict(request, timeout=LIMIT_SECONDS)
         demo.assert_right(to_numpy(reply.predictions), demo.expect(calls[k]))
 
     async def connection(first: int) -> None:
         own = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(target, own) as channel:
-            stub = NextValueStub(channel)
-            await asyncio.gather(*(ask(stub, k) for k in range(first, 1000, 10)))
+            running = Running(http2.server, channel)
+            await asyncio.gather(*(ask(running, k) for k in range(first, 1000, 10)))
 
     await asyncio.gather(*map(connection, range(10)))
 
@@ -94,9 +94,9 @@ async def test_refusals_have_status_message_and_trailers(http2: Running, demo: O
     windows = np.zeros((1, 5, 1), np.float32)
     refused = await refusal(http2.next_value.Predict(predict_request("Zoë 100 %", windows)))
     assert (refused.code, "'Zoë 100 %'" in refused.details) == (CODE.NOT_FOUND, True), refused.details
-    unknown = http2.channel.unary_unary("/nextvalue.v1.NextValue/Nothing")
+    unknown: AnyCall = http2.channel.unary_unary("/nextvalue.v1.NextValue/Nothing")
     assert (await refusal(unknown(b""))).code is CODE.UNIMPLEMENTED
-    garbled = http2.channel.unary_unary("/nextvalue.v1.NextValue/Predict")
+    garbled: AnyCall = http2.channel.unary_unary("/nextvalue.v1.NextValue/Predict")
     assert (await refusal(garbled(b"\xff\xff"))).code is CODE.INVALID_ARGUMENT
 
 
