@@ -78,7 +78,8 @@ class _Kind(Generic[AnyCall]):
         self.earliest_due = math.inf  # of those that wait; of one that left, until somebody looks
 
     def look_for_earliest_due(self) -> None:
-        self.earliest_due = min((call.due for call in self.waiting if not call.closed), default=math.inf)
+        dues = [call.due for call in self.waiting if not call.closed]
+        self.earliest_due = min(dues) if dues else math.inf
 
 
 class JoinQueue(Generic[AnyCall]):
