@@ -143,7 +143,9 @@ class Joiner:
         self._look(kind, now)
 
     def _start(self, message: Message[_Caller], now: float) -> None:
-        self._tasks[message] = self._loop.create_task(self._exchange(message, message.deadline - now))
+        task = self._loop.create_task(self._exchange(message, message.deadline - now))
+        self._tasks[message] = task
+        task.add_done_callback(partial(self._task_done, message))
 
     async def _exchange(self, message: Message[_Caller], timeout_seconds: float) -> None:
         """One message on its way. In the end every caller that waits is answered, or on its way alone."""
@@ -162,11 +164,18 @@ class Joiner:
             for caller in self._queue.returned(message):
                 _fail(caller, error)
         finally:
-            for caller in self._queue.returned(message):  # only if this task was cancelled by others
-                caller.answer.cancel()
-            del self._tasks[message]
-            # Callers that were answered above run before what this schedules: what they ask next goes along.
-            self._look(message.kind, self._loop.time())
+            self._end(message)
+
+    def _task_done(self, message: Message[_Caller], _: "asyncio.Task[None]") -> None:
+        """A task that is cancelled before it has begun does nothing at all, nor what is under its `finally`."""
+        del self._tasks[message]
+        self._end(message)
+
+    def _end(self, message: Message[_Caller]) -> None:
+        for caller in self._queue.returned(message):  # only if others than we cancelled the task
+            caller.answer.cancel()
+        # Callers that were just answered run before what this schedules: what they ask next goes along.
+        self._look(message.kind, self._loop.time())
 
     def _give_rows(self, callers: list[_Caller], whole: Prediction) -> None:
         """Answers every caller, except where the number of its unknown series cannot be told."""

@@ -273,6 +273,28 @@ async def test_one_that_leaves_before_it_is_sent_is_not_sent(fake: FakeServer) -
     assert batches(fake) == [1, 2]
 
 
+async def test_leaving_at_the_very_moment_of_sending_blocks_nobody(
+    fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task that sends is cancelled before it has begun, and so cannot clean up after itself."""
+    begin = joiner.Joiner._start
+
+    def begin_too_late(self: joiner.Joiner, message: Any, now: float) -> None:
+        begin(self, message, now)
+        for caller in message.calls:
+            self._expire(caller)
+
+    async with AsyncClient(fake.target) as client:
+        monkeypatch.setattr(joiner.Joiner, "_start", begin_too_late)
+        with pytest.raises(DeadlineExceeded):
+            await start(client, 1.0)
+        monkeypatch.undo()
+        assert (await start(client, 2.0)).values.tolist() == [3.0]
+        assert client._joiner is not None
+        assert not len(client._joiner._queue)
+    assert batches(fake) == [1]
+
+
 async def test_closing_the_client_ends_calls_that_wait_and_calls_in_flight(fake: FakeServer) -> None:
     fake.hold()
     async with AsyncClient(fake.target) as client:
