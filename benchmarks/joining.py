@@ -23,12 +23,11 @@ from pathlib import Path
 from benchmarks.machine import describe_machine
 from benchmarks.startup import export_seed_model, free_port
 from nextvalue import AsyncClient, NextvalueError
+from nextvalue.aio import DEFAULT_MAX_JOINED_WINDOWS
 
 CALLERS = (1, 2, 8, 32, 128)
-VARIANTS: dict[str, dict[str, int]] = {
-    "off": {"max_joined_windows": 0},
-    "on": {},
-}
+# Windows in a joined message.
+VARIANTS = {"off": 0, "on": DEFAULT_MAX_JOINED_WINDOWS}
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ async def await_answer(target: str, model: str) -> None:
 
 
 async def measure(
-    target: str, page: str, model: str, options: dict[str, int], *, num_callers: int, seconds: float
+    target: str, page: str, model: str, max_joined_windows: int, *, num_callers: int, seconds: float
 ) -> Load:
     """Callers that ask again as soon as they are answered."""
     times: list[float] = []
@@ -94,7 +93,7 @@ async def measure(
             if prediction.values.shape != (1,):
                 raise RuntimeError(f"an answer of shape {prediction.values.shape}")
 
-    async with AsyncClient(target, **options) as client:
+    async with AsyncClient(target, max_joined_windows=max_joined_windows) as client:
         await client.predict(model, [45.0, 46.0, 47.0, 48.0, 49.0], timeout_seconds=30.0)  # connects
         before, started = num_messages(page), time.perf_counter()
         await asyncio.gather(*(call_on(client, started + seconds, 100.0 * n) for n in range(num_callers)))
@@ -114,8 +113,8 @@ async def measure_all(target: str, page: str, model: str, rounds: int, seconds: 
     found: dict[tuple[int, str], list[Load]] = {}
     for number in range(rounds):
         for num_callers in CALLERS:
-            for variant, options in VARIANTS.items():
-                load = await measure(target, page, model, options, num_callers=num_callers, seconds=seconds)
+            for variant, most in VARIANTS.items():
+                load = await measure(target, page, model, most, num_callers=num_callers, seconds=seconds)
                 found.setdefault((num_callers, variant), []).append(load)
                 print(f"round {number + 1}: {num_callers} callers, {variant}: {load}", file=sys.stderr)
     return {place: median(loads) for place, loads in found.items()}
