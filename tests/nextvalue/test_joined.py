@@ -98,8 +98,10 @@ def test_the_size_is_that_of_the_answer_if_that_is_larger() -> None:
 def test_rows_are_given_in_memory_of_their_own() -> None:
     """A caller that keeps its row would keep those of a thousand others, and could write into them."""
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
-    ends = {"lower": values[:, :, None] - 1, "upper": values[:, :, None] + 1, "levels": (0.9,)}
-    whole = Prediction(model="m", version=3, values=values, queue_seconds=1.0, run_seconds=2.0, **ends)
+    lower, upper = values[:, :, None] - 1, values[:, :, None] + 1
+    whole = Prediction(
+        model="m", version=3, values=values, queue_seconds=1.0, run_seconds=2.0, lower=lower, upper=upper, levels=(0.9,)
+    )
     two = rows_of(whole, 1, 3, one_window=False, num_unknown_series=1)
     one = rows_of(whole, 3, 4, one_window=True, num_unknown_series=0)
     assert (two.values.tolist(), one.values.tolist()) == ([[3, 4, 5], [6, 7, 8]], [9, 10, 11])
