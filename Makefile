@@ -49,7 +49,7 @@ stubs: venv
 bench: venv
 	$(PY) -m benchmarks.startup
 	$(PY) -m benchmarks.training_step
-	@echo 'longer ones: python -m benchmarks.graphs; python -m benchmarks.data_memory; python -m benchmarks.accuracy FILE.csv…; python -m training memory'
+	@echo 'longer ones: python -m benchmarks.graphs; python -m benchmarks.joining; python -m benchmarks.data_memory; python -m benchmarks.accuracy FILE.csv…; python -m training memory'
 
 # On a machine with a GPU: what is skipped everywhere else, and its figures.
 gpu-check: venv

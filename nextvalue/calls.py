@@ -36,8 +36,7 @@ class Call:
     """
 
     def __init__(self, policy: RetryPolicy, budget: RetryBudget, *, timeout_seconds: float) -> None:
-        if not (0 < timeout_seconds < math.inf):
-            raise invalid(f"timeout_seconds is {timeout_seconds}: must be positive and finite")
+        check_timeout(timeout_seconds)
         self._deadline = time.monotonic() + timeout_seconds
         self._retries = CallRetries(policy, budget, deadline=self._deadline)
 
@@ -64,6 +63,16 @@ class Call:
         if wait_seconds is None:
             raise from_rpc_error(error) from error
         return wait_seconds
+
+
+def check_timeout(timeout_seconds: float) -> None:
+    """Refuses what is no time to wait for.
+
+    Raises:
+        InvalidArgument: `timeout_seconds` is not a positive, finite number.
+    """
+    if not (0 < timeout_seconds < math.inf):
+        raise invalid(f"timeout_seconds is {timeout_seconds}: must be positive and finite")
 
 
 def pushback_of(error: grpc.RpcError) -> str | None:

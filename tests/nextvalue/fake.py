@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,6 +86,7 @@ class FakeServer(NextValueServicer):
         failures: statuses for the next calls, in order.
         requests: every Predict that arrived, failed ones too.
         time_remaining: seconds each call had left when it arrived.
+        refuse: the status for a request, by what is in it; None lets it through.
         reply: what to send instead of a prediction.
         arrived: set once a call is being held.
         left: set once a held call has ended, for whatever reason.
@@ -93,6 +94,7 @@ class FakeServer(NextValueServicer):
 
     failures: deque[Failure] = field(default_factory=deque)
     requests: list[pb.PredictRequest] = field(default_factory=list)
+    refuse: Callable[[pb.PredictRequest], Failure | None] | None = None
     reply: pb.PredictResponse | None = None
     time_remaining: list[float] = field(default_factory=list)
     arrived: threading.Event = field(default_factory=threading.Event)
@@ -113,6 +115,8 @@ class FakeServer(NextValueServicer):
     def Predict(self, request: pb.PredictRequest, context: grpc.ServicerContext) -> pb.PredictResponse:  # noqa: N802
         self.requests.append(request)
         self._fail_or_hold(context)
+        if self.refuse is not None and (failure := self.refuse(request)) is not None:
+            _fail(failure, context)
         if self.reply is not None:
             return self.reply
         windows = unpack(request.windows, field="windows")
@@ -152,14 +156,17 @@ class FakeServer(NextValueServicer):
     def _fail_or_hold(self, context: grpc.ServicerContext) -> None:
         self.time_remaining.append(context.time_remaining())
         if self.failures:
-            failure = self.failures.popleft()
-            if failure.pushback is not None:
-                context.set_trailing_metadata((("grpc-retry-pushback-ms", failure.pushback),))
-            context.abort(failure.code, failure.details)
+            _fail(self.failures.popleft(), context)
         if self._released is not None:
             context.add_callback(self.left.set)
             self.arrived.set()
             self._released.wait(timeout=30)
+
+
+def _fail(failure: Failure, context: grpc.ServicerContext) -> None:
+    if failure.pushback is not None:
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", failure.pushback),))
+    context.abort(failure.code, failure.details)
 
 
 @contextmanager
