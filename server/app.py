@@ -25,7 +25,7 @@ from server.parity.monitor import ParityMonitor
 from server.pb import open_inference_pb2, open_inference_pb2_grpc
 from server.predictor import Predictor
 from server.provider import choose_provider
-from server.repository import Repository, State, Version
+from server.repository import Repository
 from server.scheduler import Scheduler
 from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
@@ -36,6 +36,7 @@ from server.transport.open_inference import OpenInference
 from server.transport.status import REJECTED
 from server.transport.streams import Streams
 from server.transport.unreadable import ReadableOnly
+from server.versions import State, Version
 
 logger = logging.getLogger("nextvalue")
 

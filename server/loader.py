@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from server.errors import Draining, LoadFailed
-from server.repository import Repository, Version
+from server.repository import Repository
+from server.versions import Version
 
 logger = logging.getLogger("nextvalue.loader")
 

@@ -2,9 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -12,85 +9,16 @@ from typing import NamedTuple
 from export.artifact import folder
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact
-from export.artifact.manifest import Manifest, is_model_name
-from server.batcher import Batcher, new_engine_thread
-from server.engine import Engine
+from export.artifact.manifest import is_model_name
+from server.batcher import new_engine_thread
 from server.errors import ModelNotFound, NotReady, StartupError, shown
 from server.gate import LoadOptions, load_engine
 from server.labels import DEFAULT, LabelsError, read_labels
 from server.provider import Provider
-from server.series import SeriesTable, load_series
-from server.statistics import Statistics
+from server.series import load_series
+from server.versions import UNLOADED, Model, Served, State, Version
 
 logger = logging.getLogger("nextvalue.repository")
-
-# Why a version that could serve does not.
-UNLOADED = "unloaded by an operator"
-
-
-class State(Enum):
-    """What has become of a version."""
-
-    LOADING = "loading"
-    SERVING = "serving"
-    FAILED = "failed"
-    STANDBY = "standby"
-    UNLOADING = "unloading"
-
-
-@dataclass
-class Version:
-    """One version in the repository. `reason`: why it is not served; `engine` and `batcher` are there when it is."""
-
-    model: str
-    number: int
-    state: State = State.LOADING
-    reason: str = ""
-    manifest: Manifest | None = None
-    engine: Engine | None = None
-    batcher: Batcher | None = None
-    series: SeriesTable = field(default_factory=SeriesTable)
-    # Loads and runs its graphs: on CUDA what one thread captured is nothing to another.
-    thread: ThreadPoolExecutor | None = None
-    statistics: Statistics = field(default_factory=Statistics)
-
-    def served(self) -> "Served | None":
-        """What answers for it, if it serves."""
-        engine, batcher, manifest = self.engine, self.batcher, self.manifest
-        if self.state is not State.SERVING or engine is None or batcher is None or manifest is None:
-            return None
-        return Served(self.model, self.number, manifest, engine, batcher, self.series, self.statistics)
-
-
-class Served(NamedTuple):
-    """A version that answers."""
-
-    model: str
-    version: int
-    manifest: Manifest
-    engine: Engine
-    batcher: Batcher
-    series: SeriesTable
-    statistics: Statistics
-
-
-@dataclass
-class Model:
-    """A model and its versions, newest first; `labels` name some of them."""
-
-    name: str
-    versions: list[Version] = field(default_factory=list)
-    labels: Mapping[str, int] = field(default_factory=dict)
-
-    def serving(self) -> list[Version]:
-        """The versions that answer, newest first."""
-        return [version for version in self.versions if version.state is State.SERVING]
-
-    def default(self) -> Version | None:
-        """What answers where no version is named: the one so labelled if it serves, else the newest that does."""
-        serving = self.serving()
-        labelled = self.labels.get(DEFAULT)
-        return next((version for version in serving if version.number == labelled), next(iter(serving), None))
 
 
 class Reread(NamedTuple):
