@@ -44,6 +44,7 @@ class Config:
     workers: int
     log_level: str
     admin: str
+    poll_seconds: float
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,6 +85,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("max-message-mib", _integer(1, 2047), "64", "largest gRPC message, MiB")
     option("drain-seconds", _number(0, 3600), "30", "at SIGTERM, how long admitted work may take to finish")
     option("workers", _integer(1, 1), "1", "serving processes; 1 is all this version has")
+    option("poll-seconds", _number(0, 86400), "10", "how often to look for new models, versions and labels; 0: never")
     option("admin", _one_of("off", "on"), "off", "on: operators may load and unload models while the server runs")
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
 

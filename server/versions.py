@@ -9,6 +9,7 @@ from typing import NamedTuple
 from export.artifact.manifest import Manifest
 from server.batcher import Batcher
 from server.engine import Engine
+from server.folders import ModelFolder
 from server.labels import DEFAULT
 from server.series import SeriesTable
 from server.statistics import Statistics
@@ -65,11 +66,17 @@ class Served(NamedTuple):
 
 @dataclass
 class Model:
-    """A model and its versions, newest first; `labels` name some of them."""
+    """A model and its versions, newest first; `labels` name some of them.
+
+    `folder` is what they were made from. A version that is gone from it may serve on, from memory. `unloaded`: an
+    operator let it go, and it stays so until one loads it.
+    """
 
     name: str
     versions: list[Version] = field(default_factory=list)
     labels: Mapping[str, int] = field(default_factory=dict)
+    folder: ModelFolder = field(default_factory=ModelFolder)
+    unloaded: bool = False
 
     def serving(self) -> list[Version]:
         """The versions that answer, newest first."""

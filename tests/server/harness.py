@@ -60,6 +60,8 @@ def make_config(models: Path, **options: object) -> Config:
         "metrics": "127.0.0.1:0",
         "reference": "off",
         "provider": "cpu",
+        # Tests that do not change the folder need no look at it; those that do say how often, or ask for it.
+        "poll_seconds": 0,
     }
     flags = {"models": models} | defaults | options
     return parse([f"--{name.replace('_', '-')}={value}" for name, value in flags.items()], {})
