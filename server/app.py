@@ -275,10 +275,9 @@ class Server:
         version.engine = version.batcher = version.thread = None
 
     def _tidy(self) -> None:
-        repository = self.repository
-        page.tidy(self.metrics, repository)
+        page.tidy(self.metrics, self.repository)
         if self._calls is not None:
-            self._calls.tidy(lambda model, version: not version or repository.lists(model, int(version)))
+            self._calls.tidy(partial(page.has_left, self.repository))
 
     async def _show_changes(self) -> None:
         page.show_versions(self.metrics, self.repository)

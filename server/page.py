@@ -26,20 +26,23 @@ def show_versions(metrics: Metrics, repository: Repository) -> None:
             metrics.versions.labels(model.name, state).set(counts[state])
 
 
-def tidy(metrics: Metrics, repository: Repository) -> None:
-    """Take off the page what belongs to models and versions that the repository no longer has.
+def has_left(repository: Repository, model: str, version: str) -> bool:
+    """Whether what is labelled so belongs to a model or version that the repository no longer has.
 
-    Otherwise it would grow with every version that was ever published.
+    `version` is empty where a series has none.
     """
+    if model in {"", UNKNOWN_MODEL}:
+        return False
+    return not (repository.lists(model, int(version)) if version else repository.knows(model))
+
+
+def tidy(metrics: Metrics, repository: Repository) -> None:
+    """Take off the page what has left the repository; it would grow with every version that was ever published."""
     for family in vars(metrics).values():
         if isinstance(family, MetricWrapperBase):
             samples = [sample.labels for metric in family.collect() for sample in metric.samples]
             # One child of a histogram has many samples.
             for model, version in {(labels.get("model", ""), labels.get("version", "")) for labels in samples}:
-                if model in {"", UNKNOWN_MODEL}:
-                    continue
-                if not repository.knows(model):
-                    family.remove_by_labels({"model": model})
-                elif version and not repository.lists(model, int(version)):
-                    family.remove_by_labels({"model": model, "version": version})
+                if has_left(repository, model, version):
+                    family.remove_by_labels({"model": model} | ({"version": version} if version else {}))
     metrics.forget_queues(repository.knows)

@@ -57,14 +57,21 @@ class Watcher:
         self._complain(withheld if self._settling.withholds else "")
         # If the first scan could not read the folder, this was it.
         repository.listed = repository.scanned = True
-        for name, folder in settled.items():
-            before = known.get(name)
-            if before is None or not folder.is_same(before):
-                self._untidy = True
-                await self._loader.refresh(name, folder, known=before)
-        for name in known.keys() - settled.keys():
+        for name in sorted({*settled, *known}):
+            before, now = known.get(name), settled.get(name)
+            if before is not None and now is not None and now.is_same(before):
+                continue
             self._untidy = True
-            await self._loader.drop(name, known=known[name])
+            try:
+                if now is not None:
+                    await self._loader.refresh(name, now, known=before)
+                else:
+                    await self._loader.drop(name, known=known[name])
+            except Draining:
+                raise
+            except Exception:
+                # The others have their turn all the same.
+                logger.exception("model %s: what its folder has could not be taken up", name)
 
     def _complain(self, fault: str) -> None:
         if fault and fault != self._fault:
