@@ -3,6 +3,7 @@ to its folder.
 """  # noqa: D205 (one sentence)
 
 import asyncio
+import contextlib
 import gc
 import shutil
 import weakref
@@ -111,6 +112,28 @@ async def test_a_new_model_and_its_folder_gone(models: Path, own_models: Path, l
         assert refused.code == grpc.StatusCode.NOT_FOUND
         assert await answering(running) == 1
         await eventually(lambda: 'model="last"' not in page(running), "a page without it")
+
+
+async def test_a_model_that_comes_back_is_counted_from_the_start(models: Path, own_models: Path) -> None:
+    shutil.copytree(models / "last", own_models / "last")
+    windows = np.zeros((1, 6, 1), np.float32)
+    async with serving(own_models) as running:
+        for _ in range(2):
+            # Refused for its shape perhaps; counted either way.
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await running.predict("last", windows)
+            counts = [
+                sample.value
+                for family in running.server.metrics.requests.collect()
+                for sample in family.samples
+                if sample.labels["model"] == "last"
+            ]
+            assert counts == [1]
+            shutil.move(own_models / "last", own_models.parent / "last")
+            await look(running, PATIENCE_LOOKS + 1)
+            assert 'model="last"' not in page(running)
+            shutil.move(own_models.parent / "last", own_models / "last")
+            await look(running)
 
 
 async def test_switched_off_nothing_is_looked_at(own_models: Path) -> None:
