@@ -198,6 +198,7 @@ def _version_from(message: pb.ModelVersion) -> ModelVersion:
         state=_STATE_OF_NUMBER.get(message.state, ModelState.UNSPECIFIED),
         reason=message.reason,
         description=_description_from(message.description) if message.HasField("description") else None,
+        labels=tuple(message.labels),
     )
 
 

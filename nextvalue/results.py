@@ -102,12 +102,14 @@ class ModelVersion:
         state: whether it answers calls.
         reason: why it is not served; empty otherwise.
         description: None where the manifest could not be read.
+        labels: names that calls may give in place of the number, in alphabetical order.
     """
 
     version: int
     state: ModelState
     reason: str
     description: ModelDescription | None
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from nextvalue.arrays import Float32Array
 from nextvalue.results import Model, Prediction
 
 MODEL_COLUMNS = (
-    "NAME", "VERSION", "STATE", "CELL", "WINDOW", "FEATURES", "TRANSFORM", "HORIZON", "CALENDAR", "SCALING", "LEVELS",
-    "PROVIDER", "REASON",
+    "NAME", "VERSION", "LABELS", "STATE", "CELL", "WINDOW", "FEATURES", "TRANSFORM", "HORIZON", "CALENDAR", "SCALING",
+    "LEVELS", "PROVIDER", "REASON",
 )  # fmt: skip
 
 
@@ -19,7 +19,7 @@ def model_rows(model: Model) -> list[tuple[str, ...]]:
     rows = []
     for version in model.versions:
         about = version.description
-        known: tuple[str, ...] = ("",) * (len(MODEL_COLUMNS) - 4)
+        known: tuple[str, ...] = ("",) * (len(MODEL_COLUMNS) - 5)
         if about is not None:
             known = (
                 about.cell,
@@ -32,7 +32,8 @@ def model_rows(model: Model) -> list[tuple[str, ...]]:
                 ",".join(map(str, about.levels)),
                 about.provider,
             )
-        cells = (model.name, str(version.version), str(version.state), *known, " ".join(version.reason.split()))
+        named = (model.name, str(version.version), ",".join(version.labels), str(version.state))
+        cells = (*named, *known, " ".join(version.reason.split()))
         rows.append(tuple(cell or "-" for cell in cells))
     return rows
 

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
 from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
+from server import page
 from server.batcher import Batcher
 from server.config import Config, split_address
 from server.errors import StartupError
@@ -26,7 +27,7 @@ from server.parity.monitor import ParityMonitor
 from server.pb import open_inference_pb2, open_inference_pb2_grpc
 from server.predictor import Predictor
 from server.provider import choose_provider
-from server.repository import Repository, State, Version
+from server.repository import Repository
 from server.scheduler import Scheduler
 from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
@@ -37,6 +38,8 @@ from server.transport.open_inference import OpenInference
 from server.transport.status import REJECTED
 from server.transport.streams import Streams
 from server.transport.unreadable import ReadableOnly
+from server.versions import State, Version
+from server.watcher import Watcher
 
 logger = logging.getLogger("nextvalue")
 
@@ -75,16 +78,23 @@ class Server:
             max_reply_bytes=(config.max_message_mib << 20) - REPLY_OVERHEAD_BYTES,
         )
         self.loader = Loader(
-            self.repository, activate=self._activate_from_thread, retire=self._retire, changed=self._show_readiness
+            self.repository,
+            activate=self._activate_from_thread,
+            retire=self._retire,
+            changed=self._show_changes,
+            tidy=self._tidy,
         )
+        self._watcher = Watcher(self.repository, self.loader, poll_seconds=config.poll_seconds)
         self.parity = self._parity_monitor()
         self.grpc_port = 0
         self.metrics_port = 0
         self._health = Health()
         self._grpc: grpc.aio.Server | Http2Server | None = None
+        self._calls: Calls | None = None
         self._streams: Streams | None = None
         self._page: tuple[WSGIServer, Thread] | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._stopping = False
 
     def _parity_monitor(self) -> ParityMonitor | None:
@@ -133,7 +143,7 @@ class Server:
     async def _open_grpc(self) -> None:
         size = self.config.max_message_mib << 20
         server = self._transport(size)
-        calls = Calls(self.metrics, self.repository.knows)
+        calls = self._calls = Calls(self.metrics, self.repository.knows)
         checked: Any = ReadableOnly(server, calls)
         inference = OpenInference(
             self.predictor,
@@ -185,16 +195,19 @@ class Server:
         try:
             async with self.loader.turn:
                 self.repository.scan()
+                page.show_versions(self.metrics, self.repository)
                 await loop.run_in_executor(None, self.repository.load, partial(self._activate_from_thread, loop))
         except Exception:
             logger.exception("%s: could not be read", self.config.models)
         if self._stopping:
             return
-        await self._show_readiness()
+        await self._show_changes()
         if self.repository.ready:
             logger.info("ready")
         else:
             logger.error("not ready: no model in %s can be served", self.config.models)
+        if self.config.poll_seconds:
+            self._watching = asyncio.create_task(self._watcher.run())
 
     def _activate_from_thread(self, loop: asyncio.AbstractEventLoop, version: Version) -> None:
         asyncio.run_coroutine_threadsafe(self._activate(version), loop).result()
@@ -243,6 +256,7 @@ class Server:
         for reason in REJECTED.values():
             self.metrics.rejected.labels(version.model, reason)
         version.state = State.SERVING
+        page.show_versions(self.metrics, self.repository)
 
     async def _retire(self, version: Version) -> None:
         """Answer what a version has accepted, within drain_seconds, and free it. Nobody can ask for it any more."""
@@ -266,7 +280,13 @@ class Server:
             self.metrics.forget_queue(version.model, version.number)
         version.engine = version.batcher = version.thread = None
 
-    async def _show_readiness(self) -> None:
+    def _tidy(self) -> None:
+        page.tidy(self.metrics, self.repository)
+        if self._calls is not None:
+            self._calls.tidy(partial(page.has_left, self.repository))
+
+    async def _show_changes(self) -> None:
+        page.show_versions(self.metrics, self.repository)
         if not self._stopping:
             await self._set_health(READINESS, _SERVING if self.repository.ready else _NOT_SERVING)
 
@@ -300,6 +320,9 @@ class Server:
             await self._grpc.stop(max(give_up - loop.time(), 2 * _WATCH_GRACE_SECONDS))
         if self._loading is not None:
             await self._loading
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self.loader.ended()
         if self.parity is not None:
             await loop.run_in_executor(None, self.parity.close)

@@ -45,6 +45,7 @@ class Config:
     log_level: str
     admin: str
     transport: str
+    poll_seconds: float
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,6 +92,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         "grpcio",
         "who speaks gRPC: grpcio, or http2, our own on asyncio, which is several times faster and new",
     )
+    option("poll-seconds", _number(0, 86400), "10", "how often to look for new models, versions and labels; 0: never")
     option("admin", _one_of("off", "on"), "off", "on: operators may load and unload models while the server runs")
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
 

@@ -1,12 +1,14 @@
-"""Changes to what is served while it is served, one at a time: an operator loads a model, or lets one go."""
+"""Changes to what is served while it is served, one at a time: an operator's, or what a look at the folder found."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from server.errors import Draining, LoadFailed
-from server.repository import Repository, Version
+from server.folders import ModelFolder
+from server.repository import Repository, Reread
+from server.versions import Version
 
 logger = logging.getLogger("nextvalue.loader")
 
@@ -24,15 +26,18 @@ class Loader:
         activate: Callable[[asyncio.AbstractEventLoop, Version], None],
         retire: Callable[[Version], Awaitable[None]],
         changed: Callable[[], Awaitable[None]],
+        tidy: Callable[[], None],
     ) -> None:
         """`activate` is called on a thread for each version that has passed its gate, and makes it answer.
 
-        `retire` answers what a version has accepted and frees it. `changed` follows every change.
+        `retire` answers what a version has accepted and frees it. `changed` follows every change; `tidy` clears away
+        what is left of versions that are gone, while no other change is under way.
         """
         self._repository = repository
         self._activate = activate
         self._retire = retire
         self._changed = changed
+        self._tidy = tidy
         # Whoever changes what is served holds it, the first scan included.
         self.turn = asyncio.Lock()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -49,6 +54,26 @@ class Loader:
     async def unload(self, name: str) -> None:
         """Refuse new calls of the model, answer those accepted, free it. Raises ModelNotFound, NotReady, Draining."""
         await self._alone(partial(self._unload, name))
+
+    async def refresh(self, name: str, folder: ModelFolder, *, known: ModelFolder | None) -> None:
+        """Serve what a model's folder was seen to have, as `load`; versions that fail are in the log alone.
+
+        Nothing happens if the model is no longer made from `known`, which that was compared with; None: there was no
+        such model. Raises Draining.
+        """
+        await self._alone(partial(self._refresh, name, folder, known))
+
+    async def drop(self, name: str, *, known: ModelFolder) -> None:
+        """Let a model go whose folder is gone; nothing happens as in `refresh`. Raises Draining."""
+        await self._alone(partial(self._drop, name, known))
+
+    async def tidy(self) -> None:
+        """Clear away what calls that ended late have left of versions that are gone. Raises Draining."""
+
+        async def change() -> None:
+            self._tidy()
+
+        await self._alone(change)
 
     def end(self) -> None:
         """Begin no further change; a load under way ends after the version it is at."""
@@ -78,20 +103,48 @@ class Loader:
     async def _load(self, name: str) -> None:
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(None, self._repository.reread, name, partial(self._activate, loop))
+        await self._put_in_place(found)
+        logger.info("model %s: loaded", name)
+        if found.failed:
+            failures = "; ".join(f"version {each.number}: {each.reason}" for each in found.failed)
+            serving = _numbers(found.model.serving())
+            raise LoadFailed(f"model {name!r} was not loaded whole; versions that serve: {serving}; {failures}")
+
+    async def _put_in_place(self, found: Reread) -> None:
         if self._ended:
             raise Draining("the server is shutting down")
         replaced = self._repository.replace(found.model)
         await self._changed()
-        logger.info("model %s: loaded", name)
-        await asyncio.gather(*map(self._retire, replaced))
-        if found.failed:
-            failures = "; ".join(f"version {each.number}: {each.reason}" for each in found.failed)
-            serving = ", ".join(str(version.number) for version in found.model.serving()) or "none"
-            raise LoadFailed(f"model {name!r} was not loaded whole; versions that serve: {serving}; {failures}")
+        await self._retire_all(replaced)
+
+    async def _retire_all(self, versions: Iterable[Version]) -> None:
+        await asyncio.gather(*map(self._retire, versions))
+        self._tidy()
+
+    async def _refresh(self, name: str, folder: ModelFolder, known: ModelFolder | None) -> None:
+        if not self._repository.is_as_known(name, known):
+            return
+        loop = asyncio.get_running_loop()
+        activate = partial(self._activate, loop)
+        found = await loop.run_in_executor(None, self._repository.refresh, name, folder, activate)
+        await self._put_in_place(found)
+        logger.info("model %s: its folder changed; versions that serve: %s", name, _numbers(found.model.serving()))
+
+    async def _drop(self, name: str, known: ModelFolder) -> None:
+        if not self._repository.is_as_known(name, known):
+            return
+        dropped = self._repository.drop(name)
+        await self._changed()
+        await self._retire_all(dropped)
+        logger.warning("model %s: let go, its folder is gone", name)
 
     async def _unload(self, name: str) -> None:
         released = self._repository.release(name)
         await self._changed()
-        await asyncio.gather(*map(self._retire, released))
+        await self._retire_all(released)
         self._repository.released(released)
         logger.info("model %s: unloaded", name)
+
+
+def _numbers(versions: Iterable[Version]) -> str:
+    return ", ".join(str(version.number) for version in versions) or "none"

@@ -144,6 +144,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.versions = Gauge(
+            "nextvalue_versions",
+            "Versions of a model by what became of them: loading, serving, failed (not served, for a fault), standby.",
+            ["model", "state"],
+            registry=registry,
+        )
+
     def for_model(self, model: str, version: int) -> ModelMetrics:
         """The children of one version."""
         return ModelMetrics(
@@ -164,4 +171,8 @@ class Metrics:
 
     def forget_queue(self, model: str, version: int) -> None:
         """Nothing will wait for this version any more."""
-        self._queues[model].pop(version, None)
+        self._queues.get(model, {}).pop(version, None)
+
+    def forget_queues(self, knows: Callable[[str], bool]) -> None:
+        """Nor for any version of a model that nobody `knows` any more."""
+        self._queues = {model: counts for model, counts in self._queues.items() if knows(model)}

@@ -13,7 +13,7 @@ from export.artifact.manifest import SLIDING
 from server.batcher import Answer
 from server.entry import Ends
 from server.errors import Draining, NotFinite
-from server.repository import Repository, Served
+from server.repository import Repository
 from server.validation import (
     check_future,
     check_horizon,
@@ -26,6 +26,7 @@ from server.validation import (
     check_times_go_on,
     check_windows,
 )
+from server.versions import Served
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,100 +1,29 @@
 """Models and versions: which are served, which are not and why."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from export.artifact import folder
 from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact
-from export.artifact.manifest import Manifest, is_model_name
-from server.batcher import Batcher, new_engine_thread
-from server.engine import Engine
+from export.artifact.manifest import is_model_name
+from server.batcher import new_engine_thread
 from server.errors import ModelNotFound, NotReady, StartupError, shown
+from server.folders import ModelFolder, ModelsFolder
 from server.gate import LoadOptions, load_engine
-from server.labels import DEFAULT, LabelsError, read_labels
+from server.labels import DEFAULT
 from server.provider import Provider
-from server.series import SeriesTable, load_series
-from server.statistics import Statistics
+from server.series import load_series
+from server.versions import UNLOADED, Model, Served, State, Version
 
 logger = logging.getLogger("nextvalue.repository")
 
-# Why a version that could serve does not.
-UNLOADED = "unloaded by an operator"
-
-
-class State(Enum):
-    """What has become of a version."""
-
-    LOADING = "loading"
-    SERVING = "serving"
-    FAILED = "failed"
-    STANDBY = "standby"
-    UNLOADING = "unloading"
-
-
-@dataclass
-class Version:
-    """One version in the repository. `reason`: why it is not served; `engine` and `batcher` are there when it is."""
-
-    model: str
-    number: int
-    state: State = State.LOADING
-    reason: str = ""
-    manifest: Manifest | None = None
-    engine: Engine | None = None
-    batcher: Batcher | None = None
-    series: SeriesTable = field(default_factory=SeriesTable)
-    # Loads and runs its graphs: on CUDA what one thread captured is nothing to another.
-    thread: ThreadPoolExecutor | None = None
-    statistics: Statistics = field(default_factory=Statistics)
-
-    def served(self) -> "Served | None":
-        """What answers for it, if it serves."""
-        engine, batcher, manifest = self.engine, self.batcher, self.manifest
-        if self.state is not State.SERVING or engine is None or batcher is None or manifest is None:
-            return None
-        return Served(self.model, self.number, manifest, engine, batcher, self.series, self.statistics)
-
-
-class Served(NamedTuple):
-    """A version that answers."""
-
-    model: str
-    version: int
-    manifest: Manifest
-    engine: Engine
-    batcher: Batcher
-    series: SeriesTable
-    statistics: Statistics
-
-
-@dataclass
-class Model:
-    """A model and its versions, newest first; `labels` name some of them."""
-
-    name: str
-    versions: list[Version] = field(default_factory=list)
-    labels: Mapping[str, int] = field(default_factory=dict)
-
-    def serving(self) -> list[Version]:
-        """The versions that answer, newest first."""
-        return [version for version in self.versions if version.state is State.SERVING]
-
-    def default(self) -> Version | None:
-        """What answers where no version is named: the one so labelled if it serves, else the newest that does."""
-        serving = self.serving()
-        labelled = self.labels.get(DEFAULT)
-        return next((version for version in serving if version.number == labelled), next(iter(serving), None))
-
 
 class Reread(NamedTuple):
-    """What a model's folder has now, and the versions in it that should serve and failed."""
+    """A model as its folder has it, and the versions in it that should serve and failed."""
 
     model: Model
     failed: list[Version]
@@ -112,6 +41,7 @@ class Repository:
         if not path.is_dir():
             raise StartupError(f"models is {str(path)!r}; there is no such folder")
         self.path = path
+        self._folder = ModelsFolder(path)
         self.provider = provider
         self._options = options or LoadOptions()
         # All names are known; and all that can be served is.
@@ -122,19 +52,19 @@ class Repository:
 
     def scan(self) -> None:
         """Find every model and version. Names that are not model names are passed over with a warning."""
-        found: dict[str, Model] = {}
-        for entry in sorted(self.path.iterdir()):
-            if not entry.is_dir() or entry.name.startswith("."):
-                continue
-            if not is_model_name(entry.name):
-                logger.warning("%s: not a model's name; passed over", entry)
-                continue
-            try:
-                found[entry.name] = _found(entry)
-            except OSError as error:
-                logger.error("%s: cannot be read: %s", entry, error.strerror)  # noqa: TRY400 (the reason says all)
-        self._models = found
+        seen = self._folder.look(weigh=False)
+        self._models = {name: _found(name, folder) for name, folder in seen.items() if folder is not None}
         self.listed = True
+
+    def look(self) -> dict[str, ModelFolder | None]:
+        """Every model's folder as it is now; None for one that cannot be read. Raises OSError. May be slow."""
+        return self._folder.look(self._is_good)
+
+    def _is_good(self, name: str, number: int) -> bool:
+        """Whether a version has passed its gate, or stands by: nobody waits for its folder to change."""
+        model = self._models.get(name)
+        states = (State.SERVING, State.STANDBY)
+        return model is not None and any(one.number == number and one.state in states for one in model.versions)
 
     def load(self, activate: Callable[[Version], None]) -> None:
         """Load what every model serves, calling `activate` for each version once its gate has passed.
@@ -150,26 +80,49 @@ class Repository:
     def reread(self, name: str, activate: Callable[[Version], None]) -> Reread:
         """What a model's folder has now, loaded beside what it serves; `replace` puts it in its place.
 
-        A version that serves already and has not changed is kept as it is. Where none of the folder's passes its gate,
-        what serves is kept, too. Takes long: run it off the event loop. Raises ModelNotFound without such a folder.
+        A version that serves already and has not changed is kept as it is; one that failed is tried again. Takes long:
+        run it off the event loop. Raises ModelNotFound without such a folder.
         """
-        entry = self.path / name
         try:
-            if not is_model_name(name) or not entry.is_dir():
+            if not is_model_name(name) or not (self.path / name).is_dir():
                 raise ModelNotFound(f"model is {shown(name)}; {str(self.path)!r} has no such folder")
-            model = _found(entry)
+            folder = self._folder.look_at(name)
         except OSError as error:
             raise ModelNotFound(f"model is {shown(name)}; its folder cannot be read: {error.strerror}") from None
-        before = self._models.get(name, Model(name)).serving()
-        self._load_model(model, activate, {old.number: old for old in before if self._is_unchanged(old)})
-        default = model.default()
-        wanted = {version.number for version in model.versions if not default or version.number > default.number}
-        wanted |= set(model.labels.values())
-        failed = [one for one in model.versions if one.number in wanted and one.state is State.FAILED]
-        if default is None:
-            numbers = {old.number for old in before}
-            kept = [version for version in model.versions if version.number not in numbers]
-            model.versions = sorted([*kept, *before], key=lambda version: version.number, reverse=True)
+        if not folder.readable_labels and name in self._models:
+            # A file that is being written must not move what callers get.
+            folder = dataclasses.replace(folder, labels=self._models[name].labels)
+        return self._renew(_found(name, folder), activate, self._is_unchanged)
+
+    def refresh(self, name: str, folder: ModelFolder, activate: Callable[[Version], None]) -> Reread:
+        """As `reread`, for a folder that was looked at. What is the same as before is not read, nor tried, again."""
+        before = self._models.get(name, Model(name))
+        seen = before.folder.versions
+        same = {number for number, now in folder.versions.items() if number in seen and now.is_same(seen[number])}
+        model = _found(name, folder)
+        old_of = {version.number: version for version in before.versions if version.number in same}
+        for version in model.versions:
+            old = old_of.get(version.number)
+            if old is not None:
+                version.manifest = old.manifest
+                if old.state is State.FAILED:
+                    version.state, version.reason = State.FAILED, old.reason
+        return self._renew(model, activate, lambda old: old.number in same or self._is_unchanged(old))
+
+    def _renew(
+        self, model: Model, activate: Callable[[Version], None], is_unchanged: Callable[[Version], bool]
+    ) -> Reread:
+        """Load what `model` serves. What serves now and is as good as ever takes the place of what was found.
+
+        Where nothing of the folder can serve, all that serves is kept.
+        """
+        before = {old.number: old for old in self._models.get(model.name, Model(model.name)).serving()}
+        kept = {number: old for number, old in before.items() if number in model.folder.versions and is_unchanged(old)}
+        failed = self._load_model(model, activate, kept, fall_back=before)
+        if model.default() is None:
+            numbers = [version.number for version in model.versions]
+            model.versions += [old for old in before.values() if old.number not in numbers]
+            model.versions.sort(key=lambda version: version.number, reverse=True)
         return Reread(model, failed)
 
     def _is_unchanged(self, old: Version) -> bool:
@@ -185,10 +138,28 @@ class Repository:
         self._models = dict(sorted((self._models | {model.name: model}).items()))
         return [old for old in before if not any(old is version for version in model.versions)]
 
+    def known(self) -> dict[str, ModelFolder]:
+        """What counts of every model's folder, but of those that an operator let go: they are left alone."""
+        return {name: model.folder for name, model in self._models.items() if not model.unloaded}
+
+    def is_as_known(self, name: str, folder: ModelFolder | None) -> bool:
+        """Whether a model is still made from `folder`; None for one that there is not."""
+        model = self._models.get(name)
+        if model is None or folder is None:
+            return model is None and folder is None
+        return model.folder is folder and not model.unloaded
+
+    def drop(self, name: str) -> list[Version]:
+        """Forget a model. Returns the versions that served: nobody can ask for them."""
+        model = self._models.get(name, Model(name))
+        self._models = {other: kept for other, kept in self._models.items() if other != name}
+        return model.serving()
+
     def release(self, name: str) -> list[Version]:
         """Refuse the model to everyone from now on. Returns what served. Raises ModelNotFound or NotReady."""
         model = self.model(name)
         released = model.serving()
+        model.unloaded = True
         for version in model.versions:
             if version.state is not State.FAILED:
                 version.state = State.UNLOADING if version in released else State.STANDBY
@@ -201,43 +172,61 @@ class Repository:
             version.state = State.STANDBY
 
     def _load_model(
-        self, model: Model, activate: Callable[[Version], None], kept: Mapping[int, Version] = MappingProxyType({})
-    ) -> None:
-        """`kept` are versions, by number, that serve already: where they should, they take the place of those found."""
+        self,
+        model: Model,
+        activate: Callable[[Version], None],
+        kept: Mapping[int, Version] = MappingProxyType({}),
+        fall_back: Mapping[int, Version] = MappingProxyType({}),
+    ) -> list[Version]:
+        """Load the versions that should serve. Returns those that fail, and newer ones that could not stand by.
+
+        `kept` are versions, by number, that serve already: where they should, they take the place of those found. Those
+        of `fall_back` do so where what was found fails: what is in memory is sound, whatever became of its files.
+        """
         labelled = set(model.labels.values())
         chosen: Version | None = None
+        failed: list[Version] = []
         # The default first: where it serves, the newest need not.
         for found in sorted(model.versions, key=lambda one: one.number != model.labels.get(DEFAULT)):
             if self._cancelled:
-                return
+                break
             version = found
-            if chosen is not None and found.number not in labelled:
+            should_serve = chosen is None or found.number in labelled
+            if not should_serve:
                 self._load_version(found, served=chosen, activate=activate)
             elif found.number in kept:
                 version = kept[found.number]
-                model.versions[model.versions.index(found)] = version
             else:
                 self._load_version(found, served=None, activate=activate)
+            if found.state is State.FAILED and (should_serve or (chosen and found.number > chosen.number)):
+                failed.append(found)
+                version = fall_back.get(found.number, found) if should_serve else found
+            model.versions[model.versions.index(found)] = version
             if version.state is State.SERVING:
                 chosen = chosen or version
         if chosen is None:
             logger.error("model %s: no version can be served", model.name)
+        return failed
 
     def cancel(self) -> None:
         """Let a load in progress end after the version it is at."""
         self._cancelled = True
 
     def _load_version(self, version: Version, *, served: Version | None, activate: Callable[[Version], None]) -> None:
-        """Make it serve, or stand by where `served` does in its place."""
+        """Make it serve, or stand by where `served` does in its place. One that failed before is left as it is."""
+        if version.state is State.FAILED:
+            return
         where = self.path / version.model / str(version.number)
         try:
-            artifact = Artifact(where)
-            version.manifest = artifact.manifest
             if served is not None:
+                if version.manifest is None:
+                    version.manifest = Artifact(where).manifest
                 why = "newer" if served.number > version.number else "the default"
                 version.reason = f"version {served.number} is {why} and serves"
                 version.state = State.STANDBY
                 return
+            artifact = Artifact(where)
+            version.manifest = artifact.manifest
             version.thread = new_engine_thread(version.model)
             version.engine, worst = version.thread.submit(load_engine, artifact, self.provider, self._options).result()
             version.series = load_series(artifact)
@@ -273,6 +262,16 @@ class Repository:
     def knows(self, name: str) -> bool:
         """Whether the repository has a model of that name."""
         return name in self._models
+
+    def answers(self, name: str) -> bool:
+        """Whether any version of the model answers."""
+        model = self._models.get(name)
+        return model is not None and model.default() is not None
+
+    def lists(self, name: str, number: int) -> bool:
+        """Whether the model has that version, serving or not."""
+        model = self._models.get(name)
+        return model is not None and any(version.number == number for version in model.versions)
 
     def serves(self, name: str, number: int) -> bool:
         """Whether that version answers."""
@@ -316,12 +315,7 @@ class Repository:
         return served
 
 
-def _found(entry: Path) -> Model:
-    """A model's folder as it is now, nothing loaded. Raises OSError if it cannot be listed."""
-    try:
-        labels = read_labels(entry)
-    except LabelsError as error:
-        logger.error("%s: no labels are taken: %s", entry, error)  # noqa: TRY400 (the reason says all)
-        labels = {}
-    numbers = sorted(folder.versions(entry), reverse=True)
-    return Model(entry.name, [Version(entry.name, number) for number in numbers], labels)
+def _found(name: str, folder: ModelFolder) -> Model:
+    """A model of which nothing is loaded."""
+    versions = [Version(name, number) for number in sorted(folder.versions, reverse=True)]
+    return Model(name, versions, folder.labels, folder)

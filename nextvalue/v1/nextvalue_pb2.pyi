@@ -387,6 +387,7 @@ class ModelVersion(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     state: Global___ModelVersion.State.ValueType
     reason: _builtins.str
@@ -395,6 +396,10 @@ class ModelVersion(_message.Message):
     def description(self) -> Global___ModelDescription:
         """Filled as far as the manifest could be read."""
 
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that calls may give in place of the number, in alphabetical order."""
+
     def __init__(
         self,
         *,
@@ -402,10 +407,11 @@ class ModelVersion(_message.Message):
         state: Global___ModelVersion.State.ValueType = ...,
         reason: _builtins.str = ...,
         description: Global___ModelDescription | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "labels", b"labels", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -107,6 +107,12 @@ class Calls:
             if labels.statistics is not None:
                 labels.statistics.ended(seconds, ok=outcome.code is grpc.StatusCode.OK, now=time())
 
+    def tidy(self, has_left: Callable[[str, str], bool]) -> None:
+        """Let go of the series of models and versions that have left the page."""
+        self._known_children = {
+            key: children for key, children in self._known_children.items() if not has_left(key[0], key[1])
+        }
+
     def _children(self, *key: str) -> tuple[Counter, Histogram]:
         """The count and the clock of model, version, RPC and code; finding them by their labels takes longer."""
         found = self._known_children.get(key)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 from export.artifact.manifest import Tensor
 from server.pb import open_inference_pb2 as pb
-from server.repository import Served
 from server.tensors import SHOWN, WINDOW
 from server.transport.infer_tensors import DATATYPES, FP32, INT64
+from server.versions import Served
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"

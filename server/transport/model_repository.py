@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from server.errors import InvalidRequest, NotReady, SwitchedOff, shown
 from server.loader import Loader
 from server.pb import open_inference_pb2 as pb
-from server.repository import Repository, State
+from server.repository import Repository
+from server.versions import State
 
 _STATES = {
     State.LOADING: "LOADING",

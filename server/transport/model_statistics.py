@@ -1,8 +1,8 @@
 """ModelStatistics: seconds and counts to the protocol's messages."""
 
 from server.pb import open_inference_pb2 as pb
-from server.repository import Version
 from server.statistics import Duration
+from server.versions import Version
 
 
 def statistics_of(version: Version) -> pb.ModelStatistics:

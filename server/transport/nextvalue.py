@@ -3,11 +3,11 @@
 from export.artifact.manifest import CARRY, SLIDING, Manifest
 from nextvalue.v1 import nextvalue_pb2 as pb
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueServicer
-from server import repository
 from server.errors import InvalidRequest
 from server.predictor import FieldNames, Predictor, Question
 from server.transport.arrays import from_message, to_message
 from server.transport.calls import Calls, Context, Labels, deadline_of
+from server.versions import Model, State, Version
 
 _FIELDS = FieldNames(
     windows="windows",
@@ -22,11 +22,11 @@ _FIELDS = FieldNames(
 _ROLLOUTS = {pb.ROLLOUT_UNSPECIFIED: SLIDING, pb.ROLLOUT_SLIDING: SLIDING, pb.ROLLOUT_CARRY: CARRY}
 
 _STATES = {
-    repository.State.LOADING: pb.ModelVersion.STATE_LOADING,
-    repository.State.SERVING: pb.ModelVersion.STATE_SERVING,
-    repository.State.FAILED: pb.ModelVersion.STATE_FAILED,
-    repository.State.STANDBY: pb.ModelVersion.STATE_STANDBY,
-    repository.State.UNLOADING: pb.ModelVersion.STATE_STANDBY,
+    State.LOADING: pb.ModelVersion.STATE_LOADING,
+    State.SERVING: pb.ModelVersion.STATE_SERVING,
+    State.FAILED: pb.ModelVersion.STATE_FAILED,
+    State.STANDBY: pb.ModelVersion.STATE_STANDBY,
+    State.UNLOADING: pb.ModelVersion.STATE_STANDBY,
 }
 
 
@@ -88,19 +88,21 @@ class NextValue(NextValueServicer):
     async def _get_model(self, request: pb.GetModelRequest) -> pb.Model:
         return self._describe(self._predictor.repository.model(request.model))
 
-    def _describe(self, model: repository.Model) -> pb.Model:
+    def _describe(self, model: Model) -> pb.Model:
         default = model.default()
         return pb.Model(
             name=model.name,
-            versions=[self._describe_version(version) for version in model.versions],
+            versions=[self._describe_version(version, model.labels_of(version)) for version in model.versions],
             default_version=default.number if default else 0,
         )
 
-    def _describe_version(self, version: repository.Version) -> pb.ModelVersion:
-        described = pb.ModelVersion(version=version.number, state=_STATES[version.state], reason=version.reason)
+    def _describe_version(self, version: Version, labels: list[str]) -> pb.ModelVersion:
+        described = pb.ModelVersion(
+            version=version.number, state=_STATES[version.state], reason=version.reason, labels=labels
+        )
         manifest = version.manifest
         if manifest is not None:
-            serving = version.state is repository.State.SERVING and version.engine is not None
+            serving = version.state is State.SERVING and version.engine is not None
             description = described.description
             description.CopyFrom(describe(manifest))
             description.max_horizon = self._predictor.max_horizon

@@ -11,7 +11,6 @@ from server.errors import Draining, InvalidRequest, ModelNotFound, NotReady, sho
 from server.pb import open_inference_pb2 as pb
 from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from server.predictor import FieldNames, Predictor, Question
-from server.repository import Model
 from server.tensors import LOWER, NEXT, SHOWN, TIME_SECONDS, UPPER, WINDOW
 from server.transport.arrays import to_raw
 from server.transport.calls import Calls, Context, Failure, Labels, deadline_of
@@ -22,6 +21,7 @@ from server.transport.model_repository import ModelRepository
 from server.transport.model_statistics import statistics_of
 from server.transport.streams import Streams
 from server.transport.unreadable import Unreadable
+from server.versions import Model
 
 EXTENSIONS = ("model_configuration", "parameters", "statistics")
 ADMIN_EXTENSIONS = ("model_repository", "model_repository(unload_dependents)")

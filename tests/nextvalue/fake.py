@@ -25,6 +25,7 @@ DEMO = pb.Model(
         pb.ModelVersion(
             version=2,
             state=pb.ModelVersion.STATE_SERVING,
+            labels=["default", "stable"],
             description=pb.ModelDescription(
                 cell="gru",
                 hidden_size=16,

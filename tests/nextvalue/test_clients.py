@@ -148,6 +148,7 @@ async def test_models_are_listed_with_versions_and_reasons(ask: Ask) -> None:
     assert (failed.version, failed.state, failed.description) == (3, ModelState.FAILED, None)
     assert failed.reason.startswith("parity")
     assert (serving.version, serving.state, serving.reason) == (2, ModelState.SERVING, "")
+    assert (failed.labels, serving.labels) == ((), ("default", "stable"))
     assert serving.description.features == ("load", "hour")
     assert (serving.description.cell, serving.description.window, serving.description.stateful) == ("gru", 5, True)
     assert (serving.description.direct_horizon, serving.description.calendar) == (3, ("day", "week"))

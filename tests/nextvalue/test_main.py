@@ -97,12 +97,25 @@ def test_times_and_series_go_with_the_windows(fake: FakeServer, tmp_path: Path, 
 def test_models_prints_a_table(fake: FakeServer, capsys: Capture) -> None:
     assert main(["models", "--target", fake.target]) == 0
     header, failed, serving = capsys.readouterr().out.splitlines()
-    columns = ["NAME", "VERSION", "STATE", "CELL", "WINDOW", "FEATURES", "TRANSFORM", "HORIZON", "CALENDAR", "SCALING"]
+    columns = [
+        "NAME",
+        "VERSION",
+        "LABELS",
+        "STATE",
+        "CELL",
+        "WINDOW",
+        "FEATURES",
+        "TRANSFORM",
+        "HORIZON",
+        "CALENDAR",
+        "SCALING",
+    ]
     assert header.split() == [*columns, "LEVELS", "PROVIDER", "REASON"]
-    assert failed.split() == ["demo", "3", "failed", *["-"] * 9, "parity:", "0.5", "off"]
+    assert failed.split() == ["demo", "3", "-", "failed", *["-"] * 9, "parity:", "0.5", "off"]
     assert serving.split() == [
         "demo",
         "2",
+        "default,stable",
         "serving",
         "gru",
         "5",
@@ -123,6 +136,7 @@ def test_models_prints_one_json_object(fake: FakeServer, capsys: Capture) -> Non
     (model,) = json.loads(capsys.readouterr().out)["models"]
     assert (model["name"], model["default_version"]) == ("demo", 2)
     assert [version["state"] for version in model["versions"]] == ["failed", "serving"]
+    assert model["versions"][1]["labels"] == ["default", "stable"]
     assert model["versions"][1]["description"]["features"] == ["load", "hour"]
 
 

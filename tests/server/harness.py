@@ -62,6 +62,8 @@ def make_config(models: Path, **options: object) -> Config:
         "provider": "cpu",
         # So that all of these tests can be run with either.
         "transport": os.environ.get("NEXTVALUE_TRANSPORT", "grpcio"),
+        # Tests that do not change the folder need no look at it; those that do say how often, or ask for it.
+        "poll_seconds": 0,
     }
     flags = {"models": models} | defaults | options
     return parse([f"--{name.replace('_', '-')}={value}" for name, value in flags.items()], {})

@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "max-message-mib": ("8", 8, "9", 9),
     "drain-seconds": ("1.5", 1.5, "0", 0.0),
     "log-level": ("debug", "debug", "error", "error"),
+    "poll-seconds": ("0.5", 0.5, "0", 0.0),
     "admin": ("on", "on", "off", "off"),
     "transport": ("http2", "http2", "grpcio", "grpcio"),
     "workers": ("1", 1, "1", 1),  # all this version has
@@ -119,6 +120,8 @@ BAD_VALUES = [
     ("reference", "on"),
     ("reference", "unix:"),
     ("reference", "/run/reference.sock"),
+    ("poll-seconds", "-1"),
+    ("poll-seconds", "off"),
     ("parity-share", "1.01"),
     ("parity-share", "-0.1"),
     ("parity-share", "nan"),

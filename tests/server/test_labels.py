@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 import pytest
 
+from nextvalue.v1 import nextvalue_pb2 as pb
 from server.labels import LabelsError, read_labels
 from server.pb import open_inference_pb2 as oip
 from tests.server.harness import Running, infer_request, predict_request, refusal, serving
@@ -150,3 +151,12 @@ async def test_labels_that_cannot_be_read_stop_nothing(own_models: Path, caplog:
     async with serving(own_models) as running:
         assert await answering(running) == ["4", "4"]
         assert "no labels are taken: labels.json: " in caplog.text
+
+
+async def test_labels_are_listed_with_their_versions(own_models: Path) -> None:
+    label(own_models, '{"stable": 2, "default": 2, "canary": 3, "gone": 9}')
+    async with serving(own_models) as running:
+        (model,) = (await running.next_value.ListModels(pb.ListModelsRequest())).models
+        assert model == await running.next_value.GetModel(pb.GetModelRequest(model="demo"))
+        labels = {version.version: list(version.labels) for version in model.versions}
+        assert labels == {4: [], 3: ["canary"], 2: ["default", "stable"], 1: []}

@@ -18,7 +18,7 @@ from server import gate, repository
 from server.engine import Engine
 from server.pb import open_inference_pb2 as oip
 from server.provider import Provider
-from server.repository import UNLOADED, State
+from server.versions import UNLOADED, State
 from tests.server.harness import LIMIT_SECONDS, Running, eventually, infer_request, predict_request, refusal, serving
 from tests.server.oracle import Oracle
 from tests.server.test_repository import flip, publish_version

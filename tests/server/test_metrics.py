@@ -22,6 +22,7 @@ FAMILIES = {
     "nextvalue_model_info": ("gauge", ("model", "version", "cell", "provider")),
     "nextvalue_graph_nodes": ("gauge", ("model", "version", "provider")),
     "nextvalue_graph_nodes_elsewhere": ("gauge", ("model", "version", "provider")),
+    "nextvalue_versions": ("gauge", ("model", "state")),
 }
 
 

@@ -18,7 +18,8 @@ from export.artifact.manifest import MANIFEST
 from nextvalue.v1 import nextvalue_pb2 as pb
 from server.errors import ModelNotFound, NotReady, StartupError
 from server.provider import choose_provider
-from server.repository import Model, Repository, State, Version
+from server.repository import Repository
+from server.versions import Model, State, Version
 from tests.server.harness import Running, infer_request, predict_request, refusal, serving
 from tests.server.oracle import Oracle
 
