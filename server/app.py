@@ -30,7 +30,7 @@ from server.scheduler import Scheduler
 from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
 from server.transport.health import Health
-from server.transport.model_repository import ModelRepository
+from server.transport.model_repository import Loads, ModelRepository
 from server.transport.nextvalue import NextValue
 from server.transport.open_inference import OpenInference
 from server.transport.status import REJECTED
@@ -51,12 +51,16 @@ _WATCH_GRACE_SECONDS = 0.1
 
 
 class Server:
-    """One serving process. `start`, then `stop`; ports are known after `start`."""
+    """One serving process. `start`, then `stop`; ports are known after `start`.
 
-    def __init__(self, config: Config) -> None:
-        """Raises StartupError if the models or the provider are not there."""
+    As one of several workers: `start_as_worker`, `announce`, then `stop`.
+    """
+
+    def __init__(self, config: Config, *, shared: bool = False) -> None:
+        """`shared`: one of several workers. Raises StartupError if the models or the provider are not there."""
         self.config = config
-        self.metrics = Metrics(CollectorRegistry())
+        self._shared = shared
+        self.metrics = Metrics(CollectorRegistry(), shared=shared)
         self.repository = Repository(
             config.models,
             choose_provider(config.provider),
@@ -76,6 +80,8 @@ class Server:
         self.loader = Loader(
             self.repository, activate=self._activate_from_thread, retire=self._retire, changed=self._show_readiness
         )
+        # Whom the operator's calls go to.
+        self._loads: Loads = self.loader
         self.parity = self._parity_monitor()
         self.grpc_port = 0
         self.metrics_port = 0
@@ -115,6 +121,27 @@ class Server:
             self.parity.start()
         self._loading = asyncio.create_task(self._load())
 
+    async def start_as_worker(self, loads: Loads) -> None:
+        """Load models, then open the port that workers share; the page is another's. Operators' calls go to `loads`.
+
+        Raises StartupError where no model can be served, or the port cannot be had.
+        """
+        self._loads = loads
+        self.predictor.unannounced = True
+        self._loading = asyncio.create_task(self._load())
+        await self._loading
+        if not self.repository.ready:
+            raise StartupError(f"no model in {self.config.models} can be served")
+        await self._open_grpc()
+
+    async def announce(self) -> None:
+        """All workers are ready: show it."""
+        self.predictor.unannounced = False
+        if self.parity is not None:
+            # Not sooner: the reference starts beside the workers, and may take as long.
+            self.parity.start()
+        await self._show_readiness()
+
     def _open_metrics(self) -> None:
         host, port = split_address(self.config.metrics)
         try:
@@ -134,7 +161,7 @@ class Server:
         server = grpc.aio.server(
             options=[
                 # Otherwise a second server on the port would silently take half of the calls.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(self._shared)),
                 ("grpc.max_receive_message_length", size),
                 ("grpc.max_send_message_length", size),
             ]
@@ -144,7 +171,7 @@ class Server:
         inference = OpenInference(
             self.predictor,
             calls,
-            ModelRepository(self.repository, self.loader, admin=self.config.admin == "on"),
+            ModelRepository(self.repository, self._loads, admin=self.config.admin == "on"),
             max_batch_windows=self.config.max_batch_windows,
         )
         self._streams = inference.streams
@@ -186,7 +213,7 @@ class Server:
             return
         await self._show_readiness()
         if self.repository.ready:
-            logger.info("ready")
+            logger.info("loaded" if self._shared else "ready")
         else:
             logger.error("not ready: no model in %s can be served", self.config.models)
 
@@ -253,16 +280,17 @@ class Server:
         # Another of the same number may have taken its place on the page.
         if not self.repository.serves(version.model, version.number):
             number = str(version.number)
-            self.metrics.model_info.remove(version.model, number, manifest.cell, engine.provider.name)
+            drop = self.metrics.drop
+            drop(self.metrics.model_info, version.model, number, manifest.cell, engine.provider.name)
             for provider in engine.nodes_by_provider():
-                self.metrics.graph_nodes.remove(version.model, number, provider)
-            self.metrics.graph_nodes_elsewhere.remove(version.model, number, engine.provider.name)
+                drop(self.metrics.graph_nodes, version.model, number, provider)
+            drop(self.metrics.graph_nodes_elsewhere, version.model, number, engine.provider.name)
             self.metrics.forget_queue(version.model, version.number)
         version.engine = version.batcher = version.thread = None
 
     async def _show_readiness(self) -> None:
         if not self._stopping:
-            await self._set_health(READINESS, _SERVING if self.repository.ready else _NOT_SERVING)
+            await self._set_health(READINESS, _SERVING if self.predictor.ready else _NOT_SERVING)
 
     async def loaded(self) -> None:
         """Wait until the first scan is done."""

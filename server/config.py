@@ -83,7 +83,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("max-horizon", _integer(1, 100_000), "1024", "largest horizon of a call")
     option("max-message-mib", _integer(1, 2047), "64", "largest gRPC message, MiB")
     option("drain-seconds", _number(0, 3600), "30", "at SIGTERM, how long admitted work may take to finish")
-    option("workers", _integer(1, 1), "1", "serving processes; 1 is all this version has")
+    option("workers", _integer(1, 256), "1", "serving processes, which share the port; more than 1 are supervised")
     option("admin", _one_of("off", "on"), "off", "on: operators may load and unload models while the server runs")
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
 
