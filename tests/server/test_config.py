@@ -27,7 +27,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "drain-seconds": ("1.5", 1.5, "0", 0.0),
     "log-level": ("debug", "debug", "error", "error"),
     "admin": ("on", "on", "off", "off"),
-    "workers": ("1", 1, "1", 1),  # all this version has
+    "workers": ("2", 2, "256", 256),
 }
 NO_MODELS = ["--models", "m"]
 
@@ -133,7 +133,8 @@ BAD_VALUES = [
     ("drain-seconds", "-1"),
     ("log-level", "verbose"),
     ("models", ""),
-    ("workers", "2"),
+    ("workers", "0"),
+    ("workers", "257"),
 ]
 
 
