@@ -1,7 +1,7 @@
 """An operator's changes, carried to every worker and answered once all have switched."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,6 +9,8 @@ from server.supervisor.messages import Answer, Ask, Change, Changed
 
 # Asked for and not begun; more are refused at once.
 MAX_WAITING = 64
+# Who asks where no worker does: never a member, and so never answered.
+NOBODY = 0
 
 
 class Outgoing(NamedTuple):
@@ -16,6 +18,13 @@ class Outgoing(NamedTuple):
 
     process: int
     message: Change | Answer
+
+
+def differing(serving: Iterable[Mapping[str, list[int]]]) -> list[str]:
+    """The models of which processes serve different versions, some of them none."""
+    each = list(serving)
+    names = {name for versions in each for name in versions}
+    return sorted(name for name in names if any(versions.get(name) != each[0].get(name) for versions in each))
 
 
 class _Asked(NamedTuple):
@@ -62,11 +71,15 @@ class Changes:
 
     def ask(self, process: int, ask: Ask) -> list[Outgoing]:
         """An operator's call arrived at a process."""
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING and process != NOBODY:
             refusal = f"{MAX_WAITING} changes wait already; try again when they are done"
             return [Outgoing(process, Answer(ask=ask.ask, error="LoadFailed", message=refusal))]
         self._waiting.append(_Asked(process, ask))
         return list(self._go_on())
+
+    def agree(self, model: str) -> list[Outgoing]:
+        """Let all read the folder of a model that they found in different states."""
+        return self.ask(NOBODY, Ask(ask=0, action="load", model=model))
 
     def changed(self, process: int, changed: Changed) -> list[Outgoing]:
         """A process has made a change, or could not."""

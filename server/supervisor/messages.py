@@ -21,7 +21,7 @@ from server.config import Config
 
 Action = Literal["load", "unload"]
 
-# Longer lines are no message of ours; the longest is the start's, with the names of the models let go.
+# Longer lines are no message of ours; the longest have the names of all models.
 MAX_LINE_BYTES = 1 << 20
 # What a status may carry over gRPC is bounded anyway.
 MAX_MESSAGE_CHARACTERS = 4096
@@ -68,7 +68,9 @@ class Drain(_Message, frozen=True, tag="drain"):
 
 
 class Ready(_Message, frozen=True, tag="ready"):
-    """The gates have passed and the port is open."""
+    """The gates have passed and the port is open; these versions answer, by model."""
+
+    serving: dict[str, list[int]]
 
 
 class Failed(_Message, frozen=True, tag="failed"):
@@ -90,9 +92,10 @@ class Ask(_Message, frozen=True, tag="ask"):
 
 
 class Changed(_Message, frozen=True, tag="changed"):
-    """What became of a change here; `error` names a RequestError, or is empty."""
+    """What became of a change here, and which versions answer; `error` names a RequestError, or is empty."""
 
     number: int
+    serving: dict[str, list[int]]
     error: str = ""
     message: str = ""
 

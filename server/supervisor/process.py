@@ -21,6 +21,8 @@ class WorkerProcess:
         self.pid = process.pid
         # On the loop's clock, once it was.
         self.ready_at: float | None = None
+        # The versions that answer there, by model, when it last said so.
+        self.serving: dict[str, list[int]] = {}
         # Why it could not start, if it said so.
         self.failed = ""
         self._process = process

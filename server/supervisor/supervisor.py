@@ -11,7 +11,7 @@ from server.config import Config, split_address
 from server.errors import StartupError
 from server.parity.link import SpawnedReference, torch_is_installed
 from server.supervisor.barrier import Barrier
-from server.supervisor.changes import Changes, Outgoing
+from server.supervisor.changes import Changes, Outgoing, differing
 from server.supervisor.messages import (
     Announce,
     Ask,
@@ -153,12 +153,9 @@ class Supervisor:
         match message:
             case Ready():
                 process.ready_at = asyncio.get_running_loop().time()
+                process.serving = message.serving
                 logger.info("worker %d: process %d serves", process.worker, process.pid)
-                passed = self._barrier.passed
-                for number in self._barrier.ready(process.number):
-                    self._processes[number].send(Announce())
-                if self._barrier.passed and not passed:
-                    logger.info("ready")
+                self._let_show(process)
             case Failed():
                 process.failed = message.message
             case Draining():
@@ -166,7 +163,23 @@ class Supervisor:
             case Ask():
                 self._tell(self._changes.ask(process.number, message))
             case Changed():
+                process.serving = message.serving
                 self._tell(self._changes.changed(process.number, message))
+
+    def _let_show(self, process: WorkerProcess) -> None:
+        """Announce it, if need be with the others, and let all agree on what they serve."""
+        passed = self._barrier.passed
+        for number in self._barrier.ready(process.number):
+            self._processes[number].send(Announce())
+        if not self._barrier.passed:
+            return
+        if not passed:
+            logger.info("ready")
+        # The folder may have changed since the others read it: nobody's answer may depend on the worker.
+        for model in differing(each.serving for each in self._processes.values() if each.ready_at is not None):
+            if model not in self._changes.unloaded:
+                logger.warning("model %s: workers found it in different states; all load it again", model)
+                self._tell(self._changes.agree(model))
 
     def _gone(self, process: WorkerProcess) -> None:
         self._barrier.gone(process.number)

@@ -73,7 +73,11 @@ class Worker:
             with suppress(ModelNotFound):
                 await self._server.loader.unload(name)
         self._started.set()
-        self._line.send(Ready())
+        self._line.send(Ready(serving=self._serving()))
+
+    def _serving(self) -> dict[str, list[int]]:
+        models = self._server.repository.models()
+        return {model.name: [version.number for version in model.serving()] for model in models if model.serving()}
 
     async def _hear(self) -> None:
         """Do what the supervisor says. A worker that nobody looks after drains and ends."""
@@ -108,7 +112,7 @@ class Worker:
             await (loader.load(change.model) if change.action == "load" else loader.unload(change.model))
         except Exception as raised:  # noqa: BLE001 (whoever asked, in whichever worker, is told)
             error, message = described(raised)
-        self._line.send(Changed(number=change.number, error=error, message=message))
+        self._line.send(Changed(number=change.number, serving=self._serving(), error=error, message=message))
 
     async def _write_gauges(self) -> None:
         while True:

@@ -28,9 +28,10 @@ def group(
         try:
             yield process
         finally:
-            process.process.kill()
-            if process.process.returncode is None:
-                gone(descendants(process))
+            if process.process.poll() is None:
+                started = descendants(process)
+                process.process.kill()
+                gone(started)
 
 
 def descendants(process: ServerProcess) -> list[psutil.Process]:

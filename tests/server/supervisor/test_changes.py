@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.supervisor.changes import MAX_WAITING, Changes, Outgoing
+from server.supervisor.changes import MAX_WAITING, Changes, Outgoing, differing
 from server.supervisor.messages import Action, Answer, Ask, Change, Changed
 
 
@@ -24,7 +24,7 @@ def to_all(number: int, action: Action = "load", model: str = "demo") -> list[Ou
 
 
 def done(number: int) -> Changed:
-    return Changed(number=number)
+    return Changed(number=number, serving={})
 
 
 def test_all_are_told_and_the_last_one_answers(changes: Changes) -> None:
@@ -46,8 +46,8 @@ def test_one_at_a_time(changes: Changes) -> None:
 def test_the_first_error_is_the_answer(changes: Changes) -> None:
     changes.ask(1, ask(5))
     changes.changed(1, done(1))
-    changes.changed(3, Changed(number=1, error="LoadFailed", message="the third"))
-    outgoing = changes.changed(2, Changed(number=1, error="NotReady", message="the second"))
+    changes.changed(3, Changed(number=1, serving={}, error="LoadFailed", message="the third"))
+    outgoing = changes.changed(2, Changed(number=1, serving={}, error="NotReady", message="the second"))
     assert outgoing == [Outgoing(1, Answer(ask=5, error="LoadFailed", message="the third"))]
 
 
@@ -56,7 +56,7 @@ def test_nobody_waits_for_one_that_is_gone(changes: Changes) -> None:
     changes.changed(1, done(1))
     changes.changed(2, done(1))
     assert changes.left(3) == [Outgoing(1, Answer(ask=5))]
-    assert changes.changed(3, Changed(number=1, error="Draining", message="late")) == []
+    assert changes.changed(3, Changed(number=1, serving={}, error="Draining", message="late")) == []
     assert [outgoing.process for outgoing in changes.ask(1, ask(6))] == [1, 2]
 
 
@@ -92,7 +92,7 @@ def test_what_is_unloaded_is_known_to_one_that_starts(changes: Changes) -> None:
 def test_what_nobody_has_is_not_remembered(changes: Changes) -> None:
     changes.ask(1, ask(1, "unload", "nobody"))
     for process in (1, 2, 3):
-        changes.changed(process, Changed(number=1, error="ModelNotFound", message="no"))
+        changes.changed(process, Changed(number=1, serving={}, error="ModelNotFound", message="no"))
     assert changes.unloaded == set()
 
 
@@ -113,3 +113,26 @@ def test_all_gone_at_once(changes: Changes) -> None:
         assert all(outgoing.process > process for outgoing in changes.left(process))
     changes.joined(4)
     assert changes.ask(4, ask(1)) == [Outgoing(4, Change(number=2, action="load", model="demo"))]
+
+
+def test_what_was_found_in_different_states_is_loaded_by_all(changes: Changes) -> None:
+    assert changes.agree("demo") == to_all(1)
+    changes.ask(2, ask(4))
+    for process in (1, 2):
+        changes.changed(process, done(1))
+    assert changes.changed(3, done(1)) == to_all(2), "nobody is answered, and the next one begins"
+
+
+@pytest.mark.parametrize(
+    ("serving", "found"),
+    [
+        ([], []),
+        ([{"demo": [2]}], []),
+        ([{"demo": [2, 1], "last": [1]}, {"last": [1], "demo": [2, 1]}], []),
+        ([{"demo": [2]}, {"demo": [2]}, {"demo": [1]}], ["demo"]),
+        ([{"demo": [1]}, {}], ["demo"]),
+        ([{}, {"last": [1], "demo": [1]}], ["demo", "last"]),
+    ],
+)
+def test_who_differs(serving: list[dict[str, list[int]]], found: list[str]) -> None:
+    assert differing(serving) == found

@@ -30,6 +30,7 @@ from server.supervisor.messages import (
 from tests.server.harness import make_config
 
 CONFIG = make_config(Path("/some where/ü"), workers=3, parity_share="0.1", admin="on")
+READY = Ready(serving={"demo": [2, 1]})
 TO_WORKER: list[ToWorker] = [
     Start(worker=2, config=CONFIG, unloaded=["demo"]),
     Announce(),
@@ -38,11 +39,11 @@ TO_WORKER: list[ToWorker] = [
     Drain(),
 ]
 FROM_WORKER: list[FromWorker] = [
-    Ready(),
+    READY,
     Failed(message="no model"),
     Draining(),
     Ask(ask=1, action="unload", model="demo"),
-    Changed(number=3),
+    Changed(number=3, serving={}),
 ]
 
 
@@ -69,9 +70,9 @@ def test_each_message_is_in_the_list_above() -> None:
         b"ready\n",
         b"{}\n",
         b'{"type":"drain"}\n',
-        b'{"type":"ready","more":1}\n',
+        b'{"type":"draining","more":1}\n',
         b'{"type":"ask","ask":1,"action":"delete","model":"demo"}\n',
-        b'{"type":"changed","number":"1"}\n',
+        b'{"type":"changed","number":"1","serving":{}}\n',
         b"\xff\n",
     ],
 )
@@ -83,10 +84,10 @@ def test_what_is_no_message(line: bytes) -> None:
 async def test_a_line_ends_with_the_other_end() -> None:
     ours, theirs = socket.socketpair()
     line, other = await Line.over(ours, from_worker), await Line.over(theirs, to_worker)
-    other.send(Ready())
+    other.send(READY)
     other.send(Draining())
     await other.close()
-    assert [message async for message in line.messages()] == [Ready(), Draining()]
+    assert [message async for message in line.messages()] == [READY, Draining()]
     line.send(Drain())  # to nobody
     await line.close()
     line.send(Drain())
@@ -94,7 +95,7 @@ async def test_a_line_ends_with_the_other_end() -> None:
 
 @pytest.mark.parametrize(
     ("sent", "read"),
-    [(b'{"type":"ready"}\n{"type":"dra', [Ready()]), (b'{"type":"ready"}', []), (b"", [])],
+    [(b'{"type":"draining"}\n{"type":"dra', [Draining()]), (b'{"type":"draining"}', []), (b"", [])],
 )
 async def test_what_was_cut_off_is_no_message(sent: bytes, read: list[FromWorker]) -> None:
     ours, theirs = socket.socketpair()

@@ -31,6 +31,8 @@ from tests.server.harness import Running, eventually, make_config
 from tests.server.oracle import Oracle
 from tests.server.test_repository import flip, publish_version
 
+READY = Ready(serving={"demo": [1]})
+
 
 class Employed:
     """A worker under way, and the supervisor's end of its line."""
@@ -69,7 +71,7 @@ def own_models(models: Path, tmp_path: Path) -> Path:
 
 async def test_it_answers_when_it_is_ready_and_says_so_when_it_is_announced(own_models: Path, demo: Oracle) -> None:
     async with employed(own_models) as it:
-        assert await it.line.receive() == Ready()
+        assert await it.line.receive() == READY
         running = it.running
         async with running.channel:
             windows = demo.random_windows(np.random.default_rng(0), 2)
@@ -107,7 +109,9 @@ async def test_without_a_supervisor_while_it_loads(own_models: Path) -> None:
 
 async def test_what_is_unloaded_stays_so(models: Path) -> None:
     async with employed(models, unloaded=["demo", "one whose folder is gone"]) as it:
-        assert await it.line.receive() == Ready()
+        ready = await it.line.receive()
+        assert isinstance(ready, Ready)
+        assert sorted(ready.serving) == ["covariates", "demand", "last", "windowed"]
         repository = it.worker._server.repository
         assert not repository.serves("demo", 1)
         assert repository.serves("last", 1)
@@ -124,12 +128,12 @@ async def test_changes(own_models: Path) -> None:
     async with employed(own_models) as it:
         repository = it.worker._server.repository
         publish_version(own_models, 2)
-        it.line.send(Change(number=1, action="load", model="demo"))  # it may still be starting
-        assert await it.line.receive() == Ready()
-        assert await it.line.receive() == Changed(number=1)
+        it.line.send(Change(number=1, action="load", model="demo"))  # while it starts
+        assert isinstance(await it.line.receive(), Ready)
+        assert await it.line.receive() == Changed(number=1, serving={"demo": [2]})
         assert repository.serves("demo", 2)
         it.line.send(Change(number=2, action="unload", model="demo"))
-        assert await it.line.receive() == Changed(number=2)
+        assert await it.line.receive() == Changed(number=2, serving={})
         assert not repository.serves("demo", 2)
         it.line.send(Change(number=3, action="load", model="nobody"))
         changed = await it.line.receive()
