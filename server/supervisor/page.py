@@ -1,6 +1,5 @@
 """One metrics page of all workers: each writes into files of a folder, and reading adds them up."""
 
-import struct
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -21,8 +20,6 @@ from server.errors import StartupError
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Files of processes that are gone: the same names with this in the place of the process id.
 GONE = "gone"
-# A file is empty for a moment after it was made.
-MAX_READS = 5
 
 
 class MetricsFolder(Collector):
@@ -33,17 +30,14 @@ class MetricsFolder(Collector):
         self.path = Path(self._folder.name)
         # The page is read on other threads; a process that is being folded in must count once.
         self._lock = threading.Lock()
-        self._collector: Any = MultiProcessCollector(None, str(self.path))  # type: ignore[no-untyped-call]
 
     def collect(self) -> Iterable[Metric]:
         """Everything on the page."""
         with self._lock:
-            for _ in range(MAX_READS - 1):
-                try:
-                    return self._collector.collect()  # type: ignore[no-any-return]
-                except struct.error:
-                    continue
-            return self._collector.collect()  # type: ignore[no-any-return]
+            # One that was just made is empty for a moment, which prometheus_client cannot read.
+            files = [str(path) for path in self.path.glob("*.db") if path.stat().st_size]
+            merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+            return merged
 
     def gone(self, pid: int) -> None:
         """A process is gone: its gauges go, what it counted stays.

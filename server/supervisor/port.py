@@ -3,6 +3,7 @@
 Bound, so that nobody else has it; not listening, so that no call waits where nobody accepts.
 """
 
+import errno
 import socket
 from typing import Self
 
@@ -17,11 +18,20 @@ class HeldPort:
         """Port 0 takes a free one. Raises StartupError if the address cannot be had."""
         host, port = split_address(address)
         self._sockets: list[socket.socket] = []
+        missing = ""
         try:
-            # A name may stand for several addresses; workers listen on all of them.
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            for family, *_, place in dict.fromkeys(found):
-                self._sockets.append(_hold(family, (place[0], port or self.port, *place[2:])))
+            # A name may stand for several addresses; workers listen on those that there are.
+            for family, *_, place in dict.fromkeys(
+                socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            ):
+                try:
+                    self._sockets.append(_hold(family, (place[0], port or self.port, *place[2:])))
+                except OSError as error:
+                    if error.errno == errno.EADDRINUSE:
+                        raise
+                    missing = error.strerror or ""
+            if not self._sockets:
+                raise OSError(errno.EADDRNOTAVAIL, missing)
         except OSError as error:
             self.close()
             raise StartupError(f"grpc is {address!r}; cannot listen there: {error.strerror}") from None
@@ -48,7 +58,8 @@ def _hold(family: int, place: tuple[object, ...]) -> socket.socket:
     """Raises OSError."""
     if place[1]:
         # Another group of workers would let us in, and each would take half of the other's calls. Without
-        # SO_REUSEPORT nobody does; with SO_REUSEADDR connections that have ended are no hindrance.
+        # SO_REUSEPORT nobody does; with SO_REUSEADDR connections that have ended are no hindrance. Only two groups that
+        # start within the same microseconds get past each other.
         _bound(family, place, reuse_address=True, reuse_port=False).close()
     try:
         # Without SO_REUSEADDR, or the next server's probe would pass until a worker listens.
@@ -63,9 +74,6 @@ def _bound(family: int, place: tuple[object, ...], *, reuse_address: bool, reuse
     try:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse_address)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse_port)
-        if family == socket.AF_INET6:
-            # Beside a socket of the same port for IPv4.
-            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, True)
         held.bind(place)
     except OSError:
         held.close()

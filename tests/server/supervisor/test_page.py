@@ -87,9 +87,10 @@ def test_two_processes_add_up(folder: MetricsFolder) -> None:
 
 
 def test_a_process_that_died_before_it_wrote_anything(folder: MetricsFolder) -> None:
-    """Its file is empty, which prometheus_client cannot read."""
+    """Its file is empty, which prometheus_client cannot read; so is a living one's for a moment."""
     write(folder)
     (folder.path / "counter_1.db").touch()
+    assert read(folder, "nextvalue_requests_total", CALLS) == 3
     folder.gone(1)
     assert read(folder, "nextvalue_requests_total", CALLS) == 3
 

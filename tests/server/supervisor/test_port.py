@@ -1,7 +1,9 @@
 """An address held for others of ours, and for nobody else."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
 from server.errors import StartupError
@@ -29,7 +31,7 @@ def test_a_free_port_is_taken_and_named() -> None:
 
 
 def test_a_host_keeps_its_brackets() -> None:
-    if not socket.has_ipv6:
+    if not _has_ipv6():
         pytest.skip("no IPv6 here")
     with HeldPort("[::1]:0") as held:
         assert held.address == f"[::1]:{held.port}"
@@ -78,3 +80,28 @@ def test_connections_that_have_ended_are_no_hindrance(reuse_port: bool) -> None:
 def test_an_address_that_is_not_ours() -> None:
     with pytest.raises(StartupError, match=r"^grpc is '192\.0\.2\.1:50051'; cannot listen there: "):
         HeldPort("192.0.2.1:50051")
+
+
+@pytest.mark.parametrize(("host", "caller"), [("0.0.0.0", "127.0.0.1"), ("localhost", "127.0.0.1"), ("[::]", "::1")])  # noqa: S104
+def test_grpc_takes_it_for_every_spelling(host: str, caller: str) -> None:
+    """It listens on both families where one is named, and has them from us."""
+    if ":" in host and not _has_ipv6():
+        pytest.skip("no IPv6 here")
+    with HeldPort(f"{host}:0") as held:
+        servers = [grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 1)]) for _ in range(2)]
+        for server in servers:
+            assert server.add_insecure_port(held.address) == held.port
+            server.start()
+        socket.create_connection((caller, held.port)).close()
+        with pytest.raises(StartupError):
+            HeldPort(held.address)
+        for server in servers:
+            server.stop(None).wait()
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
