@@ -297,12 +297,16 @@ class Server:
         assert self._loading is not None
         await self._loading
 
+    def end_loading(self) -> None:
+        """The first half of stop: a load under way ends after the version it is at, and no other begins."""
+        self._stopping = True
+        self.loader.end()
+
     async def stop(self) -> None:
         """NOT_SERVING, refuse new work, finish what was admitted (within drain_seconds), end."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self.config.drain_seconds
-        self._stopping = True
-        self.loader.end()
+        self.end_loading()
         await self._set_health(READINESS, _NOT_SERVING)
         try:
             async with asyncio.timeout_at(give_up):

@@ -59,8 +59,8 @@ class Worker:
             self._line.send(Draining())
             self._loads.end()
             stopping.cancel()
-            # A load under way ends after the version it is at; what came of it matters no more.
-            self._server.loader.end()
+            # What comes of a start under way matters no more.
+            self._server.end_loading()
             await asyncio.gather(starting, return_exceptions=True)
             await self._server.stop()
             for task in (hearing, writing, *self._changing):

@@ -98,6 +98,7 @@ def test_calls_reach_both_and_the_page_adds_up(pair: ServerProcess, demo: Oracle
     assert total(pair, "nextvalue_model_info", model="demo") == 1
 
 
+@pytest.mark.slow
 def test_one_is_killed_under_load(
     pair: ServerProcess, demo: Oracle, own_connections: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,12 +78,13 @@ def test_no_folder_is_one_line() -> None:
 
 def test_it_ends_while_it_starts(models: Path) -> None:
     with group(models) as process:
-        process.await_line(r"worker 2: process \d+ started")
+        process.await_line(r"worker 2 .* passed its gate")
         started = descendants(process)
         process.terminate()
         assert process.wait() == 0
         gone(started)
         assert "Traceback" not in process.log
+        assert "ERROR" not in process.log
 
 
 def test_killed_while_it_starts_it_leaves_nobody(models: Path) -> None:
