@@ -92,7 +92,9 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def _answer(self, frame: Frame) -> Frame:
         if frame.fields.get("type") == "hello":
-            return Frame({"type": "ready"}, {})
+            # Whoever looks after it learns by this that a computation hangs, be it another connection's.
+            with self.server.computing:
+                return Frame({"type": "ready"}, {})
         try:
             name, version, graph = (frame.fields[key] for key in ("model", "version", "graph"))
             if not is_model_name(str(name)):

@@ -2,6 +2,9 @@
 
 config       options and environment, parsed once
 app          puts the parts together; start, drain, stop
+supervisor/  with --workers: keeps several serving processes on one port
+worker/      one of those: a server that its supervisor starts, shows, changes and drains
+process      the log and the signals of a process, whichever it is
 transport/   protobuf to arrays, errors to status codes, nothing else
 predictor    checks a request, finds the model, waits for its batcher
 validation   what a request may contain

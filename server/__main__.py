@@ -1,38 +1,32 @@
 """python -m server: serve until SIGTERM or SIGINT."""
 
 import asyncio
-import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from server.app import Server
 from server.config import Config, parse
 from server.errors import StartupError
-
-LEFTOVER_SECONDS = 1.0
+from server.process import end_leftovers, set_up_log, stop_on_signals
 
 
 async def serve(config: Config) -> None:
     """Start, wait for a signal, drain, stop."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    from server.app import Server  # noqa: PLC0415 (a supervisor needs neither onnxruntime nor gRPC)
+
+    stop = stop_on_signals()
     server = Server(config)
     await server.start()
     await stop.wait()
     await server.stop()
-    # gRPC's own tasks may be a turn of the loop behind; the loop's end would cancel them, and each would print so.
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    if others:
-        await asyncio.wait(others, timeout=LEFTOVER_SECONDS)
+    await end_leftovers()
 
 
-def _is_no_cancellation(record: logging.LogRecord) -> bool:
-    """Grpc prints a traceback for a stream that was open when the server stopped: that is how it ends, not a fault."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+async def supervise(config: Config) -> None:
+    """Start the workers, replace those that die, wait for a signal, let all drain."""
+    from server.supervisor.supervisor import Supervisor  # noqa: PLC0415 (one process needs no supervisor)
+
+    await Supervisor(config).run(stop_on_signals())
 
 
 def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -50,12 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status; a start that fails is one line on standard error."""
     try:
         config = parse(sys.argv[1:] if argv is None else argv, os.environ)
-        logging.basicConfig(
-            level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-        )
-        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_cancellation)
+        set_up_log(config.log_level)
         with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
-            runner.run(serve(config))
+            runner.run(serve(config) if config.workers == 1 else supervise(config))
     except StartupError as error:
         sys.stderr.write(f"server: {error}\n")
         return 1

@@ -32,7 +32,7 @@ from server.scheduler import Scheduler
 from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
 from server.transport.health import Health
-from server.transport.model_repository import ModelRepository
+from server.transport.model_repository import Loads, ModelRepository
 from server.transport.nextvalue import NextValue
 from server.transport.open_inference import OpenInference
 from server.transport.status import REJECTED
@@ -55,12 +55,16 @@ _WATCH_GRACE_SECONDS = 0.1
 
 
 class Server:
-    """One serving process. `start`, then `stop`; ports are known after `start`."""
+    """One serving process. `start`, then `stop`; ports are known after `start`.
 
-    def __init__(self, config: Config) -> None:
-        """Raises StartupError if the models or the provider are not there."""
+    As one of several workers: `start_as_worker`, `announce`, then `stop`.
+    """
+
+    def __init__(self, config: Config, *, shared: bool = False) -> None:
+        """`shared`: one of several workers. Raises StartupError if the models or the provider are not there."""
         self.config = config
-        self.metrics = Metrics(CollectorRegistry())
+        self._shared = shared
+        self.metrics = Metrics(CollectorRegistry(), shared=shared)
         self.repository = Repository(
             config.models,
             choose_provider(config.provider),
@@ -85,6 +89,8 @@ class Server:
             tidy=self._tidy,
         )
         self._watcher = Watcher(self.repository, self.loader, poll_seconds=config.poll_seconds)
+        # Whom the operator's calls go to.
+        self._loads: Loads = self.loader
         self.parity = self._parity_monitor()
         self.grpc_port = 0
         self.metrics_port = 0
@@ -126,6 +132,27 @@ class Server:
             self.parity.start()
         self._loading = asyncio.create_task(self._load())
 
+    async def start_as_worker(self, loads: Loads) -> None:
+        """Load models, then open the port that workers share; the page is another's. Operators' calls go to `loads`.
+
+        Raises StartupError where no model can be served, or the port cannot be had.
+        """
+        self._loads = loads
+        self.predictor.unannounced = True
+        self._loading = asyncio.create_task(self._load())
+        await self._loading
+        if not self.repository.ready:
+            raise StartupError(f"no model in {self.config.models} can be served")
+        await self._open_grpc()
+
+    async def announce(self) -> None:
+        """All workers are ready: show it."""
+        self.predictor.unannounced = False
+        if self.parity is not None:
+            # Not sooner: the reference starts beside the workers, and may take as long.
+            self.parity.start()
+        await self._show_changes()
+
     def _open_metrics(self) -> None:
         host, port = split_address(self.config.metrics)
         try:
@@ -148,7 +175,7 @@ class Server:
         inference = OpenInference(
             self.predictor,
             calls,
-            ModelRepository(self.repository, self.loader, admin=self.config.admin == "on"),
+            ModelRepository(self.repository, self._loads, admin=self.config.admin == "on"),
             max_batch_windows=self.config.max_batch_windows,
         )
         self._streams = inference.streams
@@ -179,7 +206,7 @@ class Server:
         return grpc.aio.server(
             options=[
                 # Otherwise a second server on the port would silently take half of the calls.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(self._shared)),
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
             ]
@@ -203,10 +230,11 @@ class Server:
             return
         await self._show_changes()
         if self.repository.ready:
-            logger.info("ready")
+            logger.info("loaded" if self._shared else "ready")
         else:
             logger.error("not ready: no model in %s can be served", self.config.models)
-        if self.config.poll_seconds:
+        # Of several workers each would switch when it looked; there the operator's calls switch all.
+        if self.config.poll_seconds and not self._shared:
             self._watching = asyncio.create_task(self._watcher.run())
 
     def _activate_from_thread(self, loop: asyncio.AbstractEventLoop, version: Version) -> None:
@@ -273,14 +301,17 @@ class Server:
         # Another of the same number may have taken its place on the page.
         if not self.repository.serves(version.model, version.number):
             number = str(version.number)
-            self.metrics.model_info.remove(version.model, number, manifest.cell, engine.provider.name)
+            drop = self.metrics.drop
+            drop(self.metrics.model_info, version.model, number, manifest.cell, engine.provider.name)
             for provider in engine.nodes_by_provider():
-                self.metrics.graph_nodes.remove(version.model, number, provider)
-            self.metrics.graph_nodes_elsewhere.remove(version.model, number, engine.provider.name)
+                drop(self.metrics.graph_nodes, version.model, number, provider)
+            drop(self.metrics.graph_nodes_elsewhere, version.model, number, engine.provider.name)
             self.metrics.forget_queue(version.model, version.number)
         version.engine = version.batcher = version.thread = None
 
     def _tidy(self) -> None:
+        if self._shared:  # what several processes wrote cannot be taken back
+            return
         page.tidy(self.metrics, self.repository)
         if self._calls is not None:
             self._calls.tidy(partial(page.has_left, self.repository))
@@ -288,19 +319,23 @@ class Server:
     async def _show_changes(self) -> None:
         page.show_versions(self.metrics, self.repository)
         if not self._stopping:
-            await self._set_health(READINESS, _SERVING if self.repository.ready else _NOT_SERVING)
+            await self._set_health(READINESS, _SERVING if self.predictor.ready else _NOT_SERVING)
 
     async def loaded(self) -> None:
         """Wait until the first scan is done."""
         assert self._loading is not None
         await self._loading
 
+    def end_loading(self) -> None:
+        """The first half of stop: a load under way ends after the version it is at, and no other begins."""
+        self._stopping = True
+        self.loader.end()
+
     async def stop(self) -> None:
         """NOT_SERVING, refuse new work, finish what was admitted (within drain_seconds), end."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self.config.drain_seconds
-        self._stopping = True
-        self.loader.end()
+        self.end_loading()
         await self._set_health(READINESS, _NOT_SERVING)
         try:
             async with asyncio.timeout_at(give_up):

@@ -85,14 +85,14 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("max-horizon", _integer(1, 100_000), "1024", "largest horizon of a call")
     option("max-message-mib", _integer(1, 2047), "64", "largest gRPC message, MiB")
     option("drain-seconds", _number(0, 3600), "30", "at SIGTERM, how long admitted work may take to finish")
-    option("workers", _integer(1, 1), "1", "serving processes; 1 is all this version has")
     option(
         "transport",
         _one_of("grpcio", "http2"),
         "grpcio",
         "who speaks gRPC: grpcio, or http2, our own on asyncio, which is several times faster and new",
     )
-    option("poll-seconds", _number(0, 86400), "10", "how often to look for new models, versions and labels; 0: never")
+    option("poll-seconds", _number(0, 86400), "10", "how often one process looks for new versions and labels; 0: never")
+    option("workers", _integer(1, 256), "1", "serving processes, which share the port; more than 1 are supervised")
     option("admin", _one_of("off", "on"), "off", "on: operators may load and unload models while the server runs")
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
 
@@ -103,7 +103,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
             raise StartupError(f"environment variable {variable} names no option{hint}")
-    return Config(**vars(parser.parse_args(argv)))
+    config = Config(**vars(parser.parse_args(argv)))
+    if config.workers > 1 and config.transport == "http2":
+        raise StartupError(f"transport is 'http2' and workers is {config.workers}; it serves with 1")
+    return config
 
 
 def _folder(text: str) -> Path:

@@ -65,11 +65,16 @@ class ModelMetrics:
 
 
 class Metrics:
-    """The families, registered on `registry`."""
+    """The families, registered on `registry`.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    `shared`: one of several workers, whose values a page adds up. Counters and histograms are sums; each gauge says how
+    it is joined, always over the workers that live, since a dead one holds nothing.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, shared: bool = False) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # process-wide switch: no _created series
         self.registry = registry
+        self._shared = shared
         self.requests = Counter(
             "nextvalue_requests_total",
             "Calls answered, by gRPC code.",
@@ -97,7 +102,11 @@ class Metrics:
             "nextvalue_batch_windows", "Windows per run of the engine.", ["model"], buckets=_WINDOWS, registry=registry
         )
         self.queue_windows = Gauge(
-            "nextvalue_queue_windows", "Windows waiting for the engine.", ["model"], registry=registry
+            "nextvalue_queue_windows",
+            "Windows waiting for the engine.",
+            ["model"],
+            registry=registry,
+            multiprocess_mode="livesum",  # each worker has a queue of its own
         )
         self._queues: dict[str, dict[int, Callable[[], float]]] = {}
         self.rejected = Counter(
@@ -130,24 +139,28 @@ class Metrics:
             "1 for every version served.",
             ["model", "version", "cell", "provider"],
             registry=registry,
+            multiprocess_mode="livemax",  # 1 as long as one worker serves it
         )
         self.graph_nodes = Gauge(
             "nextvalue_graph_nodes",
             "Nodes of the served graphs, by the execution provider they were assigned to.",
             ["model", "version", "provider"],
             registry=registry,
+            multiprocess_mode="livemax",  # the same graphs in each worker: no sum
         )
         self.graph_nodes_elsewhere = Gauge(
             "nextvalue_graph_nodes_elsewhere",
             "Nodes of the served graphs that are not on the version's provider, and Memcpy nodes: 0 if all is well.",
             ["model", "version", "provider"],
             registry=registry,
+            multiprocess_mode="livemax",  # the worst worker's
         )
 
         self.versions = Gauge(
             "nextvalue_versions",
             "Versions of a model by what became of them: loading, serving, failed (not served, for a fault), standby.",
             ["model", "state"],
+            multiprocess_mode="livemax",  # each worker sees the same folder
             registry=registry,
         )
 
@@ -165,9 +178,23 @@ class Metrics:
         """What waits, by version of the model; the gauge shows the sum."""
         if model not in self._queues:
             counts = self._queues[model] = {}
-            # The page is read on another thread.
-            self.queue_windows.labels(model).set_function(lambda: sum(count() for count in list(counts.values())))
+            child = self.queue_windows.labels(model)
+            if not self._shared:
+                # The page is read on another thread.
+                child.set_function(lambda: sum(count() for count in list(counts.values())))
         return self._queues[model]
+
+    def write_queues(self) -> None:
+        """Of a worker: nobody can ask another process' functions, so it writes down now and then what they say."""
+        for model, counts in self._queues.items():
+            self.queue_windows.labels(model).set(sum(count() for count in counts.values()))
+
+    def drop(self, gauge: Gauge, *labels: str) -> None:
+        """What the gauge told of is gone, and so is its line; of a page of several workers none goes: it shows 0."""
+        if self._shared:
+            gauge.labels(*labels).set(0)
+        else:
+            gauge.remove(*labels)
 
     def forget_queue(self, model: str, version: int) -> None:
         """Nothing will wait for this version any more."""

@@ -70,11 +70,13 @@ class Predictor:
         self._unknown_series = unknown_series
         self._max_reply_bytes = max_reply_bytes
         self._draining = False
+        # One of several workers says that it is ready when all are; it answers before.
+        self.unannounced = False
 
     @property
     def ready(self) -> bool:
         """A model serves, and new work is taken."""
-        return self.repository.ready and not self._draining
+        return self.repository.ready and not self._draining and not self.unannounced
 
     def resolve(self, model: str, version: str) -> Served:
         """The version that will answer. Raises ModelNotFound, NotReady or Draining."""

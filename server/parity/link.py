@@ -94,6 +94,11 @@ class SpawnedReference:
         self._failed_starts = 0
 
     @property
+    def path(self) -> Path:
+        """Where it listens, for others to join."""
+        return self._path
+
+    @property
     def pid(self) -> int | None:
         """Of the process that runs now."""
         return self._process.pid if self._process is not None else None

@@ -1,9 +1,9 @@
 """The repository extension: what there is, and the operator's calls to load and unload."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from server.errors import InvalidRequest, NotReady, SwitchedOff, shown
-from server.loader import Loader
 from server.pb import open_inference_pb2 as pb
 from server.repository import Repository
 from server.versions import State
@@ -21,10 +21,20 @@ _UNLOAD_PARAMETERS = ("unload_dependents",)
 Parameters = Mapping[str, pb.ModelRepositoryParameter]
 
 
+class Loads(Protocol):
+    """Changes what is served: a Loader, or what asks those of all workers."""
+
+    async def load(self, name: str) -> None:
+        """As Loader.load."""
+
+    async def unload(self, name: str) -> None:
+        """As Loader.unload."""
+
+
 class ModelRepository:
     """Reading is free to all; changing is an operator's, behind the option --admin."""
 
-    def __init__(self, repository: Repository, loader: Loader, *, admin: bool) -> None:
+    def __init__(self, repository: Repository, loader: Loads, *, admin: bool) -> None:
         self._repository = repository
         self._loader = loader
         self.admin = admin

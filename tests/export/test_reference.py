@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact
 from export.artifact.frames import Frame, receive, send
 from export.evaluate import Reference
-from export.reference import is_answered, load_reference, main
+from export.reference import ReferenceServer, is_answered, load_reference, main
 from training.run import Run
 
 START_SECONDS = 60
@@ -234,6 +235,25 @@ def test_asker_that_leaves_before_its_answer_hurts_nobody(listening: Path, conne
             fields: dict[str, str | int | float] = {"type": "run", "model": "counting", "version": 1, "graph": "window"}
             send(leaving, Frame(fields, {"window": run.samples["window"]}))
     assert _run(connection, {"window": run.samples["window"][:1]}).fields == {"type": "result"}
+
+
+def test_hello_waits_for_a_computation(tmp_path: Path, repository: Path) -> None:
+    """Whoever looks after it on a connection of his own learns by it that a computation hangs."""
+    path = tmp_path / "reference.sock"
+    with ReferenceServer(path, repository) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        with _connected(path) as connection:
+            with server.computing:
+                connection.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    _hello(connection)
+            connection.settimeout(30)
+            reply = receive(connection)
+            assert reply is not None
+            assert reply.fields == {"type": "ready"}
+        server.shutdown()
+        serving.join()
 
 
 def test_sigterm_ends_it_and_removes_its_socket(tmp_path: Path, repository: Path) -> None:

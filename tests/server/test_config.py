@@ -29,7 +29,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "poll-seconds": ("0.5", 0.5, "0", 0.0),
     "admin": ("on", "on", "off", "off"),
     "transport": ("http2", "http2", "grpcio", "grpcio"),
-    "workers": ("1", 1, "1", 1),  # all this version has
+    "workers": ("2", 2, "256", 256),
 }
 NO_MODELS = ["--models", "m"]
 
@@ -137,7 +137,8 @@ BAD_VALUES = [
     ("drain-seconds", "-1"),
     ("log-level", "verbose"),
     ("models", ""),
-    ("workers", "2"),
+    ("workers", "0"),
+    ("workers", "257"),
 ]
 
 

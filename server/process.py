@@ -1,0 +1,41 @@
+"""What every serving process has around its server: the log, the signals that stop it, the loop's last turn."""
+
+import asyncio
+import logging
+import signal
+import sys
+
+LEFTOVER_SECONDS = 1.0
+
+
+def set_up_log(level: str, *, worker: int | None = None) -> None:
+    """Everything goes to standard error; of several workers each line says which wrote it."""
+    who = "" if worker is None else f"worker {worker} "
+    logging.basicConfig(
+        level=level.upper(), format=f"%(asctime)s %(levelname)s {who}%(name)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_cancellation)
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Grpc prints a traceback for a stream that was open when the server stopped: that is how it ends, not a fault."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT, which then do nothing else."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def end_leftovers() -> None:
+    """Gives gRPC's own tasks, a turn of the loop behind, the time to end.
+
+    The loop's end would cancel them, and each would print so.
+    """
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=LEFTOVER_SECONDS)
