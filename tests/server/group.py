@@ -30,7 +30,8 @@ def group(
         finally:
             if process.process.poll() is None:
                 started = descendants(process)
-                process.process.kill()
+                process.terminate()  # killed, it would leave its folder behind
+                process.wait()
                 gone(started)
 
 
