@@ -62,8 +62,8 @@ def connected(process: ServerProcess) -> list[int]:
 
 
 def await_accepted(process: ServerProcess) -> None:
-    """Until MANY calls of 512 windows wait, but for one that runs in each worker."""
-    waiting = 512 * (MANY - 2)
+    """Until MANY calls of 512 windows wait, but for the two that a run may hold in each worker."""
+    waiting = 512 * (MANY - 4)
     eventually_sync(lambda: total(process, "nextvalue_queue_windows", model="demo") >= waiting, "all calls to wait")
 
 

@@ -108,4 +108,5 @@ def test_every_gauge_says_how_it_is_joined() -> None:
         "nextvalue_model_info": "livemax",
         "nextvalue_graph_nodes": "livemax",
         "nextvalue_graph_nodes_elsewhere": "livemax",
+        "nextvalue_versions": "livemax",
     }
