@@ -84,7 +84,7 @@ def measure(cell: str, window: int, hidden_size: int, folder: Path) -> Long:
         load_seconds=load_seconds,
         graph_bytes={each: artifact.manifest.files[graph.file].size for each, graph in graphs.items()},
         weight_bytes=artifact.manifest.files[WEIGHTS].size,
-        plan=said.splitlines()[-1].removeprefix("plan: "),
+        plan=next(line for line in said.splitlines() if line.startswith("plan: ")).removeprefix("plan: "),
     )
 
 

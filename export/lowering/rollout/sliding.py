@@ -19,10 +19,14 @@ from export.lowering.window import write_window
 
 # Where steps are written out: more of them take longer to load than they save.
 MOST_STEPS = 256
+# Beyond, what lies between runs is nothing beside them, and R of them take long to prove.
+LONGEST_SLID = 128
 
 
 def why_not_sliding(source: Source, length: int) -> str:
     """Why there is no such graph of `length` values; empty where there is one."""
+    if source.config.window > LONGEST_SLID:
+        return f"runs of {source.config.window} steps gain nothing from it"
     if not fusable(source) and source.config.window * length > MOST_STEPS:
         return f"{length} windows of {source.config.window} steps would be too many nodes"
     return why_not_rolled(source)
