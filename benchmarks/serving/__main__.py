@@ -1,6 +1,7 @@
 """The server beside Triton, closed loop: one core for the server, another for the load.
 
-    python -m benchmarks.serving --triton START.sh [--rounds 5] [--seconds 4] [--out benchmarks/results/serving.md]
+    python -m benchmarks.serving --triton START.sh [--transports http2 grpcio] [--rounds 5] [--seconds 4]
+                                 [--out benchmarks/results/serving.md]
 
 The same LSTM (H = 50, one layer): Triton runs ONNX's recurrent node, the fastest graph it can be given at one window.
 Both answer the same calls of the Open Inference Protocol, and are held against each other before anything is timed.
@@ -34,6 +35,7 @@ from export.lowering.source import source_of
 
 RESULTS = Path(__file__).parents[1] / "results" / "serving.md"
 HIDDEN, WINDOWS = 50, (5, 32)
+OURS, TRITON = "ours, ", "Triton 2.51, Python backend"
 CLOSE = 1e-5
 
 
@@ -81,8 +83,9 @@ def publish(window: int, models: Path) -> Path:
 def started(name: str, window: int, script: Path | None, work: Path, core: int) -> Iterator[Peer]:
     """One of the two servers, on the model for that window."""
     models = work / str(window) / "models"
-    if name == "ours":
-        with ours(models, "lstm", core=core, options=("--tune", "load")) as peer:
+    if name.startswith(OURS):
+        options = ("--tune", "load", "--transport", name.removeprefix(OURS))
+        with ours(models, "lstm", core=core, options=options) as peer:
             yield peer
     else:
         assert script is not None
@@ -116,30 +119,33 @@ def windows_for(window: int) -> Array:
 
 
 def rows(window: int, found: dict[str, list[list[Load]]]) -> Iterator[str]:
-    """The table's lines; `found` has a round's cases in each list."""
+    """The table's lines, one for each case and server; `found` has a round's cases in each list."""
     for k, case in enumerate(CASES):
-        sides = {name: [one[k] for one in rounds] for name, rounds in found.items()}
-        cells = [f"T = {window}, {case.name}"]
-        for loads in sides.values():
-            cells += [
+        for name, rounds in found.items():
+            loads = [one[k] for one in rounds]
+            cells = [
+                f"T = {window}, {case.name}",
+                name,
                 f"{statistics.median(load.calls_per_second * case.num_windows for load in loads):,.0f}",
                 f"{statistics.median(load.p50_us for load in loads):,.0f}",
                 f"{statistics.median(load.p99_us for load in loads):,.0f}",
                 f"{statistics.median(load.server_cpu_us for load in loads):,.0f}",
             ]
-        if len(sides) == 2:
-            pairs = list(zip(*sides.values(), strict=True))
-            cells.append(
-                f"{statistics.median(one.calls_per_second / other.calls_per_second for one, other in pairs):.2f}"
-            )
-            cells.append(f"{statistics.median(one.p50_us / other.p50_us for one, other in pairs):.2f}")
-        yield f"| {' | '.join(cells)} |"
+            if TRITON in found and name != TRITON:
+                pairs = list(zip(loads, (one[k] for one in found[TRITON]), strict=True))
+                rates = [one.calls_per_second / other.calls_per_second for one, other in pairs]
+                times = [one.p50_us / other.p50_us for one, other in pairs]
+                cells += [f"{statistics.median(ratios):.2f}" for ratios in (rates, times)]
+            else:
+                cells += ["–", "–"]
+            yield f"| {' | '.join(cells)} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
     parser.add_argument("--triton", type=Path, metavar="START.sh", help="starts Triton: START.sh MODEL.onnx T")
+    parser.add_argument("--transports", nargs="+", default=["http2", "grpcio"], help="of ours")
     parser.add_argument("--rounds", type=int, default=5, help="starts of each server")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--windows", type=int, nargs="+", default=list(WINDOWS), help="values in a window")
@@ -147,10 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--load-core", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS, help="the page to write")
     options = parser.parse_args(arguments)
-    names = ["ours"] + ["Triton 2.51, Python backend"] * (options.triton is not None)
-    figures = ["windows/s", "p50, µs", "p99, µs", "server's CPU a call, µs"]
-    header = ["", *(f"{name}: {figure}" for name in names for figure in figures)]
-    header += ["calls/s, ours ÷ Triton", "p50, ours ÷ Triton"] * (len(names) - 1)
+    names = [OURS + transport for transport in options.transports] + [TRITON] * (options.triton is not None)
+    figures = ["windows/s", "p50, µs", "p99, µs", "server's CPU a call, µs", "calls/s ÷ Triton", "p50 ÷ Triton"]
+    header = ["calls", "server", *figures]
     lines = [
         "# Serving, closed loop",
         "",
