@@ -30,7 +30,7 @@ demo: venv
 	$(PY) -m demo
 
 test: venv
-	$(PY) -m pytest
+	$(PY) -m pytest --but-without-torch
 	$(PY) -m pytest tests/server --without-torch
 
 check: venv

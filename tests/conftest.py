@@ -4,9 +4,12 @@ import os
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+SERVER = Path(__file__).parent / "server"
 
 
 class _Hidden(MetaPathFinder):
@@ -23,6 +26,11 @@ class _Hidden(MetaPathFinder):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--without-torch", action="store_true", help="run as if torch, onnx and safetensors were missing")
+    parser.addoption(
+        "--but-without-torch",
+        action="store_true",
+        help="leave out what `pytest tests/server --without-torch` runs: CI calls both, and each test once",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,10 +39,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    elsewhere = [item for item in items if SERVER in item.path.parents and not _needs_torch(item)]
     if config.getoption("--without-torch"):
         for item in items:
-            if item.get_closest_marker("live"):
-                item.add_marker(pytest.mark.skip(reason="the live gate's reference process needs torch"))
+            if _needs_torch(item):
+                item.add_marker(pytest.mark.skip(reason="needs torch or onnx, which --without-torch hides"))
+    elif config.getoption("--but-without-torch"):
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in set(elsewhere)]
+
+
+def _needs_torch(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("live", "onnx"))
 
 
 @pytest.fixture(autouse=True)

@@ -126,7 +126,11 @@ async def test_who_leaves_hurts_nobody(models: Path, demo: Oracle) -> None:
             for k in range(3):
                 await leaver.write(infer_request("demo", windows[k : k + 1], horizon=3))
                 await stayer.write(infer_request("demo", windows[k + 3 : k + 4], horizon=3))
-            await eventually(lambda: held.batches, "a run")
+            # What is written may still be on its way; a cancelled stream drops what the server has not read.
+            await eventually(
+                lambda: held.batches and sum(held.batches) + own.sample("nextvalue_queue_windows", model="demo") == 6,
+                "a run, and the others in the queue",
+            )
             leaver.cancel()
             await eventually(
                 lambda: own.requests("ModelStreamInfer", "CANCELLED", "demo", "1") == 3, "the leaver's requests to end"
