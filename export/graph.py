@@ -17,6 +17,9 @@ IR_VERSION = 9
 # The end of any axis, as Slice takes it.
 END = 2**31 - 1
 
+# Nodes whose every output may be left out.
+RECURRENT = ("RNN", "LSTM", "GRU")
+
 Attribute = int | list[int] | onnx.GraphProto
 
 
@@ -138,6 +141,7 @@ class GraphBuilder:
         self, name: str, inputs: list[Tensor], outputs: list[Tensor], initializers: Sequence[TensorProto] = ()
     ) -> onnx.GraphProto:
         """The nodes as a graph; one inside another has no initialisers of its own."""
+        _leave_out_unread(self._nodes, outputs)
         return helper.make_graph(
             self._nodes,
             name,
@@ -156,6 +160,23 @@ class GraphBuilder:
         )
         onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def _leave_out_unread(nodes: Sequence[onnx.NodeProto], outputs: Sequence[Tensor]) -> None:
+    """Recurrent nodes write no output that nobody reads: one is a buffer for every run."""
+    read = {tensor.name for tensor in outputs}.union(*(_reads(node) for node in nodes))
+    for node in nodes:
+        if node.op_type in RECURRENT:
+            kept = [name if name in read else "" for name in node.output]
+            while not kept[-1]:
+                kept.pop()
+            node.output[:] = kept
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """The values that a node reads, and the graphs inside it."""
+    inner = [other for attribute in node.attribute for other in attribute.g.node]
+    return set(node.input).union(*(_reads(other) for other in inner))
 
 
 def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:

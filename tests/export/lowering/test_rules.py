@@ -1,6 +1,6 @@
 """What every graph keeps to, whatever it computes."""
 
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 
 import msgspec
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from export.build import lower
+from export.build import lower, roll
 from export.evaluate import Reference
 from export.gate import Session
 from export.lowering.fused import LONGEST_PRIMED
@@ -98,6 +98,25 @@ def test_fused_graphs_have_a_node_for_each_layer_however_long_the_window(graph: 
         assert [node.op_type for node in nodes if node.op_type in {"RNN", "LSTM", "GRU"}] == [op_type] * 2
         counts.add(len(nodes))
     assert len(counts) == 1
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize(("cell", "state"), [("lstm", 2), ("gru", 1), ("rnn", 1)])
+def test_recurrent_nodes_write_what_is_read(cell: str, state: int, num_layers: int) -> None:
+    """An output is a buffer for every run: a window has no use for the last c, values ahead go on from it."""
+    shape = config(cell, num_layers=num_layers)
+    rolled, _ = roll(source_of(make_model(shape)), 3)
+    found: dict[str, list[int]] = {}
+    for name, proto in chain(_graphs(shape).items(), ((name, proto) for name, (_, proto) in rolled.items())):
+        read = {value for node in proto.graph.node for value in node.input} | {v.name for v in proto.graph.output}
+        for node in proto.graph.node:
+            if node.op_type in {"RNN", "GRU", "LSTM"}:
+                written = [value for value in node.output if value]
+                assert set(written) <= read, name
+                found.setdefault(name, []).append(len(written))
+    assert found["fused"] == [1] * num_layers
+    # A lower layer also hands all its outputs up.
+    assert max(found["carry"]) == state + num_layers - 1
 
 
 def test_windows_without_much_of_a_first_step_are_not_primed() -> None:
