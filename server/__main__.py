@@ -3,11 +3,11 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from server.config import Config, parse
 from server.errors import StartupError
-from server.process import end_leftovers, set_up_log, stop_on_signals
+from server.process import end_leftovers, loop_factory, set_up_log, stop_on_signals
 
 
 async def serve(config: Config) -> None:
@@ -29,23 +29,12 @@ async def supervise(config: Config) -> None:
     await Supervisor(config).run(stop_on_signals())
 
 
-def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Our own HTTP/2 spends much of its time in the loop, for which there is one in C."""
-    if config.transport != "http2":
-        return None
-    try:
-        import uvloop  # noqa: PLC0415 (there is none on some platforms, and grpcio needs none)
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status; a start that fails is one line on standard error."""
     try:
         config = parse(sys.argv[1:] if argv is None else argv, os.environ)
         set_up_log(config.log_level)
-        with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
+        with asyncio.Runner(loop_factory=loop_factory(config.transport)) as runner:
             runner.run(serve(config) if config.workers == 1 else supervise(config))
     except StartupError as error:
         sys.stderr.write(f"server: {error}\n")

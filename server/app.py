@@ -202,7 +202,7 @@ class Server:
     def _transport(self, max_message_bytes: int) -> Any:
         """Who speaks gRPC, as `--transport` says."""
         if self.config.transport == "http2":
-            return Http2Server(max_message_bytes=max_message_bytes)
+            return Http2Server(max_message_bytes=max_message_bytes, reuse_port=self._shared)
         return grpc.aio.server(
             options=[
                 # Otherwise a second server on the port would silently take half of the calls.
@@ -267,6 +267,7 @@ class Server:
             num_levels=len(manifest.intervals.levels) if manifest.intervals else 0,
             roll=engine.roll,
             rollouts=engine.rollouts_for(self.config.max_batch_windows),
+            is_short=engine.is_short,
             engine_thread=version.thread,
         )
         number = str(version.number)

@@ -1,7 +1,7 @@
 """Carries calls through one model's engine: the loop queues and replies, one thread runs.
 
 Nothing ever waits for company: a run starts as soon as the engine is idle, with whatever has queued up
-while it was busy.
+while it was busy. A run that is shorter than its way to the thread and back is made on the loop.
 """
 
 import asyncio
@@ -21,13 +21,15 @@ from server.errors import DeadlinePassed, Draining, NotFinite, QueueFull, RunFai
 from server.metrics import ModelMetrics
 from server.rollout import Rollout
 from server.scheduler import Batch, Scheduler, Slice
-from server.tensors import LOWER, NEXT, UPPER, WINDOW, Tensors, joined
+from server.tensors import LOWER, NEXT, SHOWN, UPPER, WINDOW, Tensors, is_finite, joined
 
 logger = logging.getLogger("nextvalue.batcher")
 
 RunGraph = Callable[[Tensors], Tensors]
 # The same for a rollout, by its graph.
 Roll = Callable[[str, Tensors], Tensors]
+# Whether a run of a graph, for so many windows, may be made on the loop.
+IsShort = Callable[[str, int], bool]
 # Called on the loop after each run with its graph, inputs and outputs; must not block.
 Observe = Callable[[str, Tensors, Tensors], None]
 
@@ -82,6 +84,11 @@ def new_engine_thread(name: str) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}")
 
 
+def never_short(_graph: str, _num_windows: int) -> bool:
+    """Every run is the thread's."""
+    return False
+
+
 class Batcher:
     """Batches the calls of one model version. Every method belongs to the event loop's thread."""
 
@@ -97,15 +104,17 @@ class Batcher:
         num_levels: int = 0,
         roll: Roll | None = None,
         rollouts: Sequence[Rollout] = (),
+        is_short: IsShort = never_short,
         engine_thread: ThreadPoolExecutor | None = None,
     ) -> None:
         """`run` maps inputs of a window graph to its outputs (server.tensors); it is called on a thread of its own.
 
         So does `roll` for the graphs of `rollouts`, which give more values ahead. The thread is `engine_thread` where
-        one is given, and ends with the batcher.
+        one is given, and ends with the batcher. Runs that `is_short` tells are made on the loop; never two at once.
         """
         self._run = run
         self._roll = roll
+        self._is_short = is_short
         self._rollouts = {rollout.graph: rollout for rollout in rollouts}
         self._direct_horizon = direct_horizon
         self._num_levels = num_levels
@@ -223,19 +232,26 @@ class Batcher:
                 if piece.entry.step == 0:
                     self._metrics.queue_seconds.observe(seconds)
                 waiting.queue_seconds += seconds
-        self._engine_thread.submit(self._work, batch, loop)
+        if self._is_short(batch.graph, batch.num_windows):
+            self._finish(batch, self._outcome(batch))
+            # Not sooner than the answers are on their way and what came meanwhile is read.
+            self._start_scheduled = True
+            loop.call_soon(loop.call_soon, self._start)
+        else:
+            self._engine_thread.submit(self._work, batch, loop)
 
     def _work(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
         """On the engine thread: run, and tell the loop how it went."""
-        outcome: _Run | Exception
+        loop.call_soon_threadsafe(self._finish_and_go_on, batch, self._outcome(batch))
+
+    def _outcome(self, batch: Batch) -> "_Run | Exception":
         try:
-            outcome = self._run_batch(batch)
+            return self._run_batch(batch)
         except Exception as error:  # noqa: BLE001 (whatever it is, the callers of this batch must hear of it)
-            outcome = error
-        loop.call_soon_threadsafe(self._finish, batch, outcome)
+            return error
 
     def _run_batch(self, batch: Batch) -> "_Run":
-        """On the engine thread: one run for the whole batch."""
+        """One run for the whole batch."""
         started = perf_counter()
         inputs = joined([piece.inputs() for piece in batch.slices])
         num_windows = len(inputs[WINDOW])
@@ -253,8 +269,12 @@ class Batcher:
                 )
         return _Run(graph, inputs, outputs, num_windows, perf_counter() - started)
 
+    def _finish_and_go_on(self, batch: Batch, outcome: "_Run | Exception") -> None:
+        self._finish(batch, outcome)
+        self._start()
+
     def _finish(self, batch: Batch, outcome: "_Run | Exception") -> None:
-        """Hand out the results and start the next run."""
+        """Hand out the results."""
         self._busy = False
         if isinstance(outcome, Exception):
             logger.error("a run of %d windows of model %s failed", batch.num_windows, self._name, exc_info=outcome)
@@ -266,10 +286,10 @@ class Batcher:
             self._seconds_per_window += 0.2 * (outcome.seconds / outcome.num_windows - self._seconds_per_window)
             self._hand_out(batch.slices, outcome)
             self._show(outcome)
-        self._start()
 
     def _hand_out(self, slices: Sequence[Slice], run: "_Run") -> None:
         now = asyncio.get_running_loop().time()
+        finite = all(is_finite(run.outputs[name]) for name in SHOWN if name in run.outputs)
         start = 0
         for piece in slices:
             rows = slice(start, start + piece.num_windows)
@@ -282,7 +302,7 @@ class Batcher:
             next_BW, ends = run.outputs[NEXT][rows, : entry.num_wanted], None
             if entry.ends is not None:
                 ends = Ends(*(run.outputs[name][rows, : entry.num_wanted] for name in (LOWER, UPPER)))
-            row = first_not_finite(next_BW, *(ends or ()))
+            row = None if finite else first_not_finite(next_BW, *(ends or ()))
             if row is not None:
                 self._fail(entry, NotFinite(piece.start + row))
                 continue

@@ -103,10 +103,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
             raise StartupError(f"environment variable {variable} names no option{hint}")
-    config = Config(**vars(parser.parse_args(argv)))
-    if config.workers > 1 and config.transport == "http2":
-        raise StartupError(f"transport is 'http2' and workers is {config.workers}; it serves with 1")
-    return config
+    return Config(**vars(parser.parse_args(argv)))
 
 
 def _folder(text: str) -> Path:

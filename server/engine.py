@@ -78,6 +78,11 @@ class Engine:
         """What follows each window, `next` [B, rollout], by one of the rollouts."""
         return self._run(self.rollouts[graph], inputs)
 
+    def is_short(self, graph: str, num_windows: int) -> bool:
+        """Whether such a run takes too little to be handed to another thread; `graph` is WINDOW or a rollout."""
+        session = self.rollouts.get(graph) or self.sessions[self.graph_for(num_windows)]
+        return session.is_short(self._filling.rows(num_windows))
+
     def _run(self, session: Session, inputs: Tensors) -> Tensors:
         num_windows = len(inputs[WINDOW])
         rows = self._filling.rows(num_windows)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
 
 LEFTOVER_SECONDS = 1.0
 
@@ -20,6 +21,17 @@ def set_up_log(level: str, *, worker: int | None = None) -> None:
 def _is_no_cancellation(record: logging.LogRecord) -> bool:
     """Grpc prints a traceback for a stream that was open when the server stopped: that is how it ends, not a fault."""
     return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
+def loop_factory(transport: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the loop for a transport, None for asyncio's: our own HTTP/2 is mostly in the loop, and C has one."""
+    if transport != "http2":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415 (there is none on some platforms, and grpcio needs none)
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def stop_on_signals() -> asyncio.Event:

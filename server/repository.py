@@ -302,17 +302,21 @@ class Repository:
                 labels = f"; labels: {', '.join(list(model.labels)[:10])}" if model.labels else ""
                 raise ModelNotFound(f"version is {shown(version)}; model {name!r} has versions: {known}{labels}")
         else:
-            # One that is still loading may yet serve in place of a newer one that failed.
-            loading = (one for one in model.versions if one.state is State.LOADING)
-            chosen = model.default() or next(loading, None) or next(iter(model.versions), None)
-            if chosen is None:
-                raise ModelNotFound(f"model {name!r} has no versions")
+            chosen = model.default() or _foremost(model)
         if chosen.state is State.LOADING:
             raise NotReady(f"version {chosen.number} of model {name!r} is still being loaded")
         served = chosen.served()
         if served is None:
             raise ModelNotFound(f"version {chosen.number} of model {name!r} is not served: {chosen.reason}")
         return served
+
+
+def _foremost(model: Model) -> Version:
+    """The version of a model that none serves whose state tells most. Raises ModelNotFound if it has none."""
+    if not model.versions:
+        raise ModelNotFound(f"model {model.name!r} has no versions")
+    # One that is still loading may yet serve in place of a newer one that failed.
+    return next((one for one in model.versions if one.state is State.LOADING), model.versions[0])
 
 
 def _found(name: str, folder: ModelFolder) -> Model:

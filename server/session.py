@@ -1,7 +1,9 @@
 """A graph in onnxruntime, on one provider."""
 
 import logging
+import math
 from collections import Counter
+from time import perf_counter
 
 import onnxruntime as ort
 
@@ -19,6 +21,10 @@ logger = logging.getLogger("nextvalue.session")
 # Up to so many rows a run's buffers are kept: what that saves is lost in a larger run, and a buffer for each of
 # hundreds of batch sizes would be much memory.
 MOST_BOUND = 16
+
+# A run that takes less may be made on any thread: handing it to another would take as long, and what the thread does
+# besides can wait for it.
+SHORT_SECONDS = 1e-3
 
 # Lowerings made of plain kernels. A CUDA graph can hold no control flow, and the kernels of recurrent nodes copy from
 # host memory that is gone when the graph is launched again.
@@ -67,6 +73,8 @@ class Session:
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._most_bound = MOST_BOUND if provider.name == CPU else 0
         self._bound: dict[int, HostBuffers] = {}
+        # About what a run takes, by the bits of its number of rows.
+        self._seconds: dict[int, float] = {}
 
     def run(self, inputs: Tensors) -> Tensors:
         """Outputs by name. One thread at a time: runs share their buffers."""
@@ -74,6 +82,18 @@ class Session:
             with TURN:
                 return self._on_device.run(inputs)
         num_rows = len(next(iter(inputs.values())))
+        started = perf_counter()
+        outputs = self._run_on_host(inputs, num_rows)
+        seconds, size = perf_counter() - started, num_rows.bit_length()
+        # One that was held up says little.
+        self._seconds[size] = min(seconds, 2 * self._seconds.get(size, seconds))
+        return outputs
+
+    def is_short(self, num_rows: int) -> bool:
+        """Whether a run of so many rows may be made on any thread, whatever else that has to do."""
+        return self._seconds.get(num_rows.bit_length(), math.inf) <= SHORT_SECONDS
+
+    def _run_on_host(self, inputs: Tensors, num_rows: int) -> Tensors:
         if num_rows > self._most_bound:
             arrays = self._session.run(self._outputs, inputs)
             return {name: arrays[k] for k, name in enumerate(self._outputs)}

@@ -7,6 +7,7 @@ Shapes: B windows, T time, F features, K values given directly, L interval level
     series        int64   [B, 1]         upper    float32 [B, K, L]
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,12 @@ NEXT, LOWER, UPPER = "next", "lower", "upper"
 SHOWN = (NEXT, LOWER, UPPER)
 
 Tensors = dict[str, NDArray[Any]]
+
+
+def is_finite(values: NDArray[np.float32]) -> bool:
+    """Whether no element is NaN or infinite."""
+    # Where the sum of squares is finite each of them is; where it is not, it may have overflowed.
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 
 def joined(pieces: Sequence[Tensors]) -> Tensors:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from export.artifact.manifest import CARRY, SLIDING, Manifest
 from server.errors import InvalidRequest
+from server.tensors import is_finite
 
 # Beyond this, a model's own float32 arithmetic (differences, scales) may overflow on finite input.
 EXTREME = 1e30
@@ -33,7 +34,7 @@ def check_windows(field: str, windows: NDArray[np.float32], manifest: Manifest) 
 
 def check_finite(field: str, values: NDArray[np.float32]) -> None:
     """Raises InvalidRequest naming the first element that is NaN or infinite."""
-    if not np.isfinite(values).all():
+    if not is_finite(values):
         first = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
         raise InvalidRequest(f"{field}{list(first)}", values[first], "values must be finite")
 

@@ -88,6 +88,10 @@ class Model:
 
     def default(self) -> Version | None:
         """What answers where no version is named: the one so labelled if it serves, else the newest that does."""
-        serving = self.serving()
-        labelled = self.labels.get(DEFAULT)
-        return next((version for version in serving if version.number == labelled), next(iter(serving), None))
+        labelled, newest = self.labels.get(DEFAULT), None
+        for version in self.versions:
+            if version.state is State.SERVING:
+                if labelled is None or version.number == labelled:
+                    return version
+                newest = newest or version
+        return newest

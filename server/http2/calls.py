@@ -3,18 +3,20 @@
 import asyncio
 import logging
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import grpc
 
 from server.http2.connection import Connection
 from server.http2.context import Aborted, Context
+from server.http2.direct import Direct
 from server.http2.frames import Code
 from server.http2.headers import Headers
 from server.http2.messages import (
     RESPONSE,
     MessageReader,
     Refused,
+    check_encoding,
     metadata_of,
     packed,
     timeout_seconds,
@@ -46,28 +48,43 @@ class Owner(Protocol):
         ...
 
 
+class Head(NamedTuple):
+    """What a call's headers say: who answers, how messages are compressed, seconds it may take, the caller's own."""
+
+    handler: Handler
+    encoding: str
+    seconds: float | None
+    metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def head_of(headers: Headers, handler: Handler) -> Head:
+    """Raises Refused where the headers make the call impossible."""
+    named = dict(headers)
+    encoding = named.get("grpc-encoding", "identity")
+    check_encoding(encoding)
+    seconds = timeout_seconds(named["grpc-timeout"]) if "grpc-timeout" in named else None
+    return Head(handler, encoding, seconds, metadata_of(headers))
+
+
 class ServerCall:
     """One call: collects its messages, runs its handler, ends with a status exactly once."""
 
     def __init__(
-        self, owner: Owner, stream: int, handler: Handler, headers: Headers, *, max_message_bytes: int
+        self, owner: Owner, stream: int, head: Head, loop: asyncio.AbstractEventLoop, *, max_message_bytes: int
     ) -> None:
-        """Raises Refused where the headers make it impossible."""
         self._owner = owner
         self._connection = owner.connection
         self._stream = stream
-        self._handler = handler
-        named = dict(headers)
-        self._reader = MessageReader(named.get("grpc-encoding", "identity"), max_bytes=max_message_bytes)
-        loop = asyncio.get_running_loop()
+        self._handler = handler = head.handler
+        self._loop = loop
+        self._reader = MessageReader(head.encoding, max_bytes=max_message_bytes)
         deadline = None
         self._timer: asyncio.TimerHandle | None = None
-        if "grpc-timeout" in named:
-            seconds = timeout_seconds(named["grpc-timeout"])
-            deadline = loop.time() + seconds
-            self._timer = loop.call_later(seconds, self._expire)
-        self.context = Context(self, metadata=metadata_of(headers), deadline=deadline, peer=owner.peer)
-        self._task: asyncio.Task[None] | None = None
+        if head.seconds is not None:
+            deadline = loop.time() + head.seconds
+            self._timer = loop.call_later(head.seconds, self._expire)
+        self.context = Context(self, loop, metadata=head.metadata, deadline=deadline, peer=owner.peer)
+        self._task: asyncio.Task[None] | Direct | None = None
         self._is_over = self._has_headers = False
         self._requests: Requests | None = None
         self._message: bytes | None = None
@@ -82,6 +99,10 @@ class ServerCall:
     def receive(self, data: bytes, *, ends: bool) -> bool:
         """Some of the request; whether as much may follow at once."""
         if self._is_over:
+            return True
+        if ends and self._requests is None and self._message is None and (message := self._reader.whole(data)):
+            # By far the most: a request that comes in one piece.
+            self._begin(message)
             return True
         try:
             for message in self._reader.take(data) if data else ():
@@ -111,13 +132,21 @@ class ServerCall:
             return
         if self._message is None:
             raise Refused(grpc.StatusCode.INTERNAL, "the request ended without a message")
+        message, self._message = self._message, None
+        self._begin(message)
+
+    def _begin(self, message: bytes) -> None:
+        """Run the handler of a call with one request."""
         try:
-            request = self._handler.request_deserializer(self._message)
+            request = self._handler.request_deserializer(message)
         except Exception:
             logger.exception("a request could not be read")
-            raise Refused(grpc.StatusCode.INTERNAL, "the message could not be read") from None
-        self._message = None
-        self._task = asyncio.get_running_loop().create_task(self._run(request))
+            self._end(grpc.StatusCode.INTERNAL, "the message could not be read")
+            return
+        if getattr(self._handler.unary_unary, "begins_at_once", False):
+            self._task = Direct(self._run(request))
+        else:
+            self._task = self._loop.create_task(self._run(request))
 
     def consumed(self) -> None:
         """There is room for another message of a stream."""

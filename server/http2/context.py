@@ -24,11 +24,22 @@ class Call(Protocol):
 class Context:
     """One call's deadline, metadata and status."""
 
+    __slots__ = (
+        "_call", "_deadline", "_done_callbacks", "_loop", "_metadata", "_peer", "status", "status_details", "trailing",
+    )  # fmt: skip
+
     def __init__(
-        self, call: Call, *, metadata: tuple[tuple[str, str | bytes], ...], deadline: float | None, peer: str
+        self,
+        call: Call,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        metadata: tuple[tuple[str, str | bytes], ...],
+        deadline: float | None,
+        peer: str,
     ) -> None:
-        """`deadline` is on the running loop's clock, seconds."""
+        """`deadline` is on the loop's clock, seconds."""
         self._call = call
+        self._loop = loop
         self._metadata = metadata
         self._deadline = deadline
         self._peer = peer
@@ -49,7 +60,7 @@ class Context:
         """Seconds until the caller's deadline; None without one."""
         if self._deadline is None:
             return None
-        return max(0.0, self._deadline - asyncio.get_running_loop().time())
+        return max(0.0, self._deadline - self._loop.time())
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
         """To be sent with the status."""

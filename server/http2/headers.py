@@ -5,12 +5,22 @@ a client's calls are mostly such, so each is decoded once.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import hpack
 
 from server.http2.frames import Code, ConnectionFault
 
-Headers = list[tuple[str, str]]
+
+class Headers(list[tuple[str, str]]):
+    """Names and values. Calls of a client mostly have the same ones, so what was read out of them is kept: `known`."""
+
+    __slots__ = ("known",)
+
+    def __init__(self, found: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(found)
+        self.known: Any = None
+
 
 # Blocks remembered of one connection, and the longest of them.
 MOST_REMEMBERED, LONGEST_REMEMBERED = 64, 1024
@@ -31,7 +41,7 @@ class HeaderReader:
         table = self._decoder.header_table
         before = list(table.dynamic_entries), table.maxsize
         try:
-            found: Headers = [(_text(name), _text(value)) for name, value in self._decoder.decode(block, raw=True)]
+            found = Headers((_text(name), _text(value)) for name, value in self._decoder.decode(block, raw=True))
         except (hpack.HPACKError, UnicodeDecodeError) as error:
             raise ConnectionFault(Code.COMPRESSION_ERROR, f"headers: {error}") from None
         if (list(table.dynamic_entries), table.maxsize) != before:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import grpc
 
 from server.http2 import frames
-from server.http2.calls import Handler, ServerCall
+from server.http2.calls import Handler, Head, ServerCall, head_of
 from server.http2.connection import Connection, Limits
 from server.http2.headers import Headers, write
 from server.http2.messages import Refused, trailers_only
@@ -32,7 +33,9 @@ class _Details(NamedTuple):
 class Http2Server:
     """Serves registered handlers over cleartext HTTP/2 with prior knowledge."""
 
-    def __init__(self, *, max_message_bytes: int, limits: Limits | None = None) -> None:
+    def __init__(self, *, max_message_bytes: int, reuse_port: bool = False, limits: Limits | None = None) -> None:
+        """`reuse_port`: other processes of this user may listen on the same port, and each has its share of callers."""
+        self._reuse_port = reuse_port
         self._generic: list[grpc.GenericRpcHandler] = []
         self._handlers: dict[str, Handler] = {}
         self.max_message_bytes = max_message_bytes
@@ -73,11 +76,11 @@ class Http2Server:
     def add_insecure_port(self, address: str) -> int:
         """Bind `host:port` or `unix:path`; returns the port. Raises RuntimeError if it cannot be had."""
         try:
-            bound = _bind(address)
+            bound = _bind(address, reuse_port=self._reuse_port)
         except (OSError, ValueError) as error:
             raise RuntimeError(f"cannot bind {address!r}: {error}") from None
-        self._sockets.append(bound)
-        name = bound.getsockname()
+        self._sockets += bound
+        name = bound[0].getsockname()
         return name[1] if isinstance(name, tuple) else 1
 
     async def start(self) -> None:
@@ -135,19 +138,50 @@ class Http2Server:
         self._emptied.set()
 
 
-def _bind(address: str) -> socket.socket:
+def _bind(address: str, *, reuse_port: bool) -> list[socket.socket]:
+    """Sockets that listen, on all addresses that a name stands for and this machine has. Raises OSError, ValueError."""
     if address.startswith("unix:"):
         bound = socket.socket(socket.AF_UNIX)
         bound.bind(address.removeprefix("unix:"))
-        return bound
-    host, _, port = address.rpartition(":")
-    family, _, _, _, name = socket.getaddrinfo(
-        host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+        return [bound]
+    host, _, text = address.rpartition(":")
+    port = int(text)
+    found: list[socket.socket] = []
+    missing: OSError | None = None
+    places = dict.fromkeys(
+        (family, place)
+        for family, *_, place in socket.getaddrinfo(
+            host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    )
+    for family, place in places:
+        # [::] alone takes both families; beside an address of the other it must leave that to its socket.
+        alone = len(places) == 1
+        try:
+            found.append(_listening(family, (place[0], port, *place[2:]), reuse_port=reuse_port, alone=alone))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for other in found:
+                    other.close()
+                raise
+            missing = error
+        else:
+            # Where any was to be had, all addresses have the same.
+            port = found[0].getsockname()[1]
+    if not found:
+        raise missing or OSError(f"{host!r} has no address")
+    return found
+
+
+def _listening(family: int, place: tuple[object, ...], *, reuse_port: bool, alone: bool) -> socket.socket:
     bound = socket.socket(family)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(name)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not alone)
+        bound.bind(place)
         # Binding alone does not tell that somebody else listens there.
         bound.listen(BACKLOG)
     except OSError:
@@ -245,25 +279,32 @@ class _Protocol(asyncio.Protocol):
 
     def on_request(self, stream: int, headers: Headers, *, ends: bool) -> None:
         """A call begins."""
+        head: Head | None = headers.known or self._head(stream, headers)
+        if head is not None:
+            call = ServerCall(self, stream, head, self._loop, max_message_bytes=self._server.max_message_bytes)
+            self.calls[stream] = call
+            if ends:
+                call.receive(b"", ends=True)
+
+    def _head(self, stream: int, headers: Headers) -> Head | None:
+        """What headers that come for the first time say; None if their call has been answered."""
         named = dict(headers)
         if named.get(":method") != "POST" or ":path" not in named:
             self.connection.reset(stream, frames.Code.PROTOCOL_ERROR)
-            return
+            return None
         if not named.get("content-type", "").startswith("application/grpc"):
             self.connection.finish(stream, NOT_GRPC)
-            return
+            return None
         handler = self._server.handler(named[":path"])
         if handler is None:
             self.connection.finish(stream, trailers_only(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"))
-            return
+            return None
         try:
-            call = ServerCall(self, stream, handler, headers, max_message_bytes=self._server.max_message_bytes)
+            head = headers.known = head_of(headers, handler)
         except Refused as refused:
             self.connection.finish(stream, trailers_only(refused.code, refused.details))
-            return
-        self.calls[stream] = call
-        if ends:
-            call.receive(b"", ends=True)
+            return None
+        return head
 
     def on_data(self, stream: int, data: bytes, *, ends: bool) -> bool:
         """Some of a call's request; whether as much may follow at once."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import grpc
 
-from server.http2.headers import Headers, write
+from server.http2.headers import write
 
 PREFIX_BYTES = 5
 ENCODINGS = "identity,gzip,deflate"
@@ -37,6 +37,12 @@ def timeout_seconds(text: str) -> float:
     return int(found.group(1)) * _UNITS[found.group(2)]
 
 
+def check_encoding(encoding: str) -> None:
+    """Raises Refused if a `grpc-encoding` is none of ENCODINGS."""
+    if encoding not in ("identity", *_WINDOW_BITS):
+        raise Refused(grpc.StatusCode.UNIMPLEMENTED, f"grpc-encoding is {encoding[:40]!r}; taken are {ENCODINGS}")
+
+
 def packed(message: bytes) -> bytes:
     """A message as it is sent."""
     return b"\0" + len(message).to_bytes(4, "big") + message
@@ -46,14 +52,18 @@ class MessageReader:
     """Takes in the data of a stream and gives out whole messages."""
 
     def __init__(self, encoding: str, *, max_bytes: int) -> None:
-        """`encoding` is the request's `grpc-encoding`. Raises Refused if it is none of ENCODINGS."""
-        if encoding not in ("identity", *_WINDOW_BITS):
-            raise Refused(grpc.StatusCode.UNIMPLEMENTED, f"grpc-encoding is {encoding[:40]!r}; taken are {ENCODINGS}")
+        """`encoding` is the request's `grpc-encoding`, one of ENCODINGS."""
         self._encoding = encoding
         self._max_bytes = max_bytes
         self._pieces: list[bytes] = []
         self._size = 0
         self._needed = PREFIX_BYTES
+
+    def whole(self, data: bytes) -> bytes | None:
+        """The message, if nothing came before and this is one that is not compressed; else None, and `take` it."""
+        size = len(data) - PREFIX_BYTES
+        fits = not self._size and 0 <= size <= self._max_bytes and data[0] == 0
+        return data[PREFIX_BYTES:] if fits and int.from_bytes(data[1:PREFIX_BYTES], "big") == size else None
 
     @property
     def is_partial(self) -> bool:
@@ -113,7 +123,7 @@ def trailers_only(code: grpc.StatusCode, details: str, metadata: Iterable[tuple[
     return RESPONSE + write(_status(code, details, metadata))
 
 
-def _status(code: grpc.StatusCode, details: str, metadata: Iterable[tuple[str, str | bytes]]) -> Headers:
+def _status(code: grpc.StatusCode, details: str, metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[str, str]]:
     found = [("grpc-status", str(code.value[0]))]
     if details:
         found.append(("grpc-message", _percent_encoded(details)))
@@ -132,7 +142,7 @@ def _percent_encoded(details: str) -> str:
     )
 
 
-def metadata_of(headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
+def metadata_of(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str | bytes], ...]:
     """A caller's own: neither HTTP's nor gRPC's. Raises Refused on binary values that are none."""
     found: list[tuple[str, str | bytes]] = []
     for key, value in headers:

@@ -29,7 +29,7 @@ class WorkerProcess:
         self._line = line
 
     @classmethod
-    async def spawn(cls, number: int, worker: int, environ: Mapping[str, str]) -> Self:
+    async def spawn(cls, number: int, worker: int, transport: str, environ: Mapping[str, str]) -> Self:
         """`environ` comes on top of our own. Raises OSError where no process can be had."""
         ours, theirs = socket.socketpair()
         try:
@@ -37,6 +37,7 @@ class WorkerProcess:
                 sys.executable,
                 "-m",
                 "server.worker",
+                transport,
                 stdin=theirs.fileno(),
                 env={**os.environ, **environ},
                 start_new_session=True,  # a Ctrl-C in the terminal reaches us alone, and we tell the workers

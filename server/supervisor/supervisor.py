@@ -120,7 +120,9 @@ class Supervisor:
                 await asyncio.wait_for(self._stopping.wait(), wait_seconds)
 
     async def _spawn(self, worker: int) -> WorkerProcess:
-        process = await WorkerProcess.spawn(next(self._numbers), worker, {VARIABLE: str(self._folder.path)})
+        process = await WorkerProcess.spawn(
+            next(self._numbers), worker, self._config.transport, {VARIABLE: str(self._folder.path)}
+        )
         self._processes[process.number] = process
         self._changes.joined(process.number)
         process.send(Start(worker=worker, config=self._config, unloaded=sorted(self._changes.unloaded)))

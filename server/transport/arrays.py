@@ -25,9 +25,9 @@ def checked_shape(field: str, shape: Sequence[int]) -> tuple[int, ...]:
     extents = tuple(shape)
     if not 1 <= len(extents) <= MAX_DIMENSIONS:
         raise InvalidRequest(f"{field}.shape", list(extents)[:MAX_DIMENSIONS], "it must have 1 to 8 dimensions")
-    if min(extents) < 0:
+    if (smallest := min(extents)) < 0:
         raise InvalidRequest(f"{field}.shape", list(extents), "no extent may be negative")
-    if math.prod(extent or 1 for extent in extents) > MAX_ELEMENTS:
+    if math.prod(extents if smallest else (extent or 1 for extent in extents)) > MAX_ELEMENTS:
         raise InvalidRequest(f"{field}.shape", list(extents), f"it may have at most {MAX_ELEMENTS} elements")
     return extents
 

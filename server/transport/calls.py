@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter, time
 from typing import Any, TypeVar
@@ -25,9 +24,16 @@ ROUNDING_SHARE, ROUNDING_SECONDS = 0.01, 0.005
 
 Context = ServicerContext[Any, Any]
 Response = TypeVar("Response")
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
-@dataclass
+def begins_at_once(answer: Function) -> Function:
+    """Mark a handler that awaits futures alone: it needs no task, and a transport of ours begins it without one."""
+    answer.begins_at_once = True  # type: ignore[attr-defined]
+    return answer
+
+
+@dataclass(slots=True)
 class Labels:
     """What a call is counted under; filled in as the request is understood."""
 
@@ -53,7 +59,7 @@ class Calls:
         self._metrics = metrics
         self._known_model = known_model
         # As many as there are series on the page.
-        self._known_children: dict[tuple[str, ...], tuple[Counter, Histogram]] = {}
+        self._known_children: dict[tuple[str, str, str, grpc.StatusCode], tuple[Counter, Histogram]] = {}
 
     def labels(self, model: str) -> Labels:
         """Labels for a call about `model`; a name nobody has is counted as unknown."""
@@ -69,63 +75,52 @@ class Calls:
 
     async def settle(self, rpc: str, context: Context, labels: Labels, work: Awaitable[Response]) -> Response | Failure:
         """Await `work`; a RequestError becomes its status, anything else INTERNAL with the detail in the log."""
-        async with self._measured(rpc, context, labels) as outcome:
-            try:
-                return await work
-            except RequestError as error:
-                outcome.code = STATUS[type(error)]
-                if reason := REJECTED.get(type(error)):
-                    self._metrics.rejected.labels(labels.model, reason).inc()
-                return Failure(outcome.code, str(error), trailing_metadata(error))
-            except Exception:
-                outcome.code = grpc.StatusCode.INTERNAL
-                logger.exception("%s failed", rpc)
-                return Failure(outcome.code, "internal error; the server's log has the detail")
-
-    @asynccontextmanager
-    async def _measured(self, rpc: str, context: Context, labels: Labels) -> "AsyncIterator[_Outcome]":
         started = perf_counter()
         budget = remaining_seconds(context)
-        outcome = _Outcome()
+        code = grpc.StatusCode.OK
         try:
-            yield outcome
+            return await work
+        except RequestError as error:
+            code = STATUS[type(error)]
+            if reason := REJECTED.get(type(error)):
+                self._metrics.rejected.labels(labels.model, reason).inc()
+            return Failure(code, str(error), trailing_metadata(error))
         except asyncio.CancelledError:
             # gRPC cancels the handler when the caller leaves and when its deadline passes.
             # A deadline travels rounded up, by as much as a hundredth; the caller gives up when its own has passed.
+            code = grpc.StatusCode.CANCELLED
             late = min(ROUNDING_SHARE * budget + ROUNDING_SECONDS, budget / 2)
             if math.isfinite(budget) and remaining_seconds(context) <= late:
-                outcome.code = grpc.StatusCode.DEADLINE_EXCEEDED
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
                 self._metrics.rejected.labels(labels.model, "deadline").inc()
-            else:
-                outcome.code = grpc.StatusCode.CANCELLED
             raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            logger.exception("%s failed", rpc)
+            return Failure(code, "internal error; the server's log has the detail")
         finally:
-            requests, request_seconds = self._children(labels.model, labels.version, rpc, outcome.code.name)
-            requests.inc()
-            seconds = perf_counter() - started
-            request_seconds.observe(seconds)
-            if labels.statistics is not None:
-                labels.statistics.ended(seconds, ok=outcome.code is grpc.StatusCode.OK, now=time())
+            self._count(rpc, labels, code, perf_counter() - started)
+
+    def _count(self, rpc: str, labels: Labels, code: grpc.StatusCode, seconds: float) -> None:
+        """The call has its status."""
+        key = labels.model, labels.version, rpc, code
+        children = self._known_children.get(key)
+        if children is None:
+            # Finding them by their labels takes longer.
+            requests = self._metrics.requests.labels(labels.model, labels.version, rpc, code.name)
+            children = requests, self._metrics.request_seconds.labels(labels.model, rpc)
+            self._known_children[key] = children
+        requests, request_seconds = children
+        requests.inc()
+        request_seconds.observe(seconds)
+        if labels.statistics is not None:
+            labels.statistics.ended(seconds, ok=code is grpc.StatusCode.OK, now=time())
 
     def tidy(self, has_left: Callable[[str, str], bool]) -> None:
         """Let go of the series of models and versions that have left the page."""
         self._known_children = {
             key: children for key, children in self._known_children.items() if not has_left(key[0], key[1])
         }
-
-    def _children(self, *key: str) -> tuple[Counter, Histogram]:
-        """The count and the clock of model, version, RPC and code; finding them by their labels takes longer."""
-        found = self._known_children.get(key)
-        if found is None:
-            model, _, rpc, _ = key
-            found = self._metrics.requests.labels(*key), self._metrics.request_seconds.labels(model, rpc)
-            self._known_children[key] = found
-        return found
-
-
-@dataclass
-class _Outcome:
-    code: grpc.StatusCode = grpc.StatusCode.OK
 
 
 def remaining_seconds(context: Context) -> float:

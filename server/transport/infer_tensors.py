@@ -38,29 +38,32 @@ _OTHERS = {SERIES: BYTES}
 
 def read_inputs(request: pb.ModelInferRequest) -> Tensors:
     """The named input arrays. Raises InvalidRequest on whatever is wrong with them."""
-    raw = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
+    raw, inputs = request.raw_input_contents, request.inputs
+    num_raw = len(raw)
+    if num_raw and num_raw != len(inputs):
         raise InvalidRequest(
             "raw_input_contents",
-            f"{len(raw)} entries",
-            f"there are {len(request.inputs)} inputs; all are raw or none is",
+            f"{num_raw} entries",
+            f"there are {len(inputs)} inputs; all are raw or none is",
         )
     arrays: Tensors = {}
-    for k, tensor in enumerate(request.inputs):
-        if tensor.name not in DATATYPES or tensor.name in arrays:
-            others = ", ".join(repr(name) for name in DATATYPES if name != WINDOW)
-            raise InvalidRequest(f"inputs[{k}].name", shown(tensor.name), f"expected {WINDOW!r} (and {others}) once")
-        field = f"inputs[{tensor.name}]"
+    for k, tensor in enumerate(inputs):
+        # Every look into a message costs as much as a call.
+        name = tensor.name
+        if name not in DATATYPES or name in arrays:
+            others = ", ".join(repr(other) for other in DATATYPES if other != WINDOW)
+            raise InvalidRequest(f"inputs[{k}].name", shown(name), f"expected {WINDOW!r} (and {others}) once")
+        field = f"inputs[{name}]"
         if tensor.parameters:
             check_input(field, tensor.parameters)
-        datatype = _datatype(field, tensor)
+        datatype = _datatype(field, name, tensor.datatype)
         shape = checked_shape(field, tensor.shape)
-        if raw:
+        if num_raw:
             if tensor.HasField("contents"):
                 raise InvalidRequest(f"{field}.contents", "filled", "it must be empty beside raw_input_contents")
-            arrays[tensor.name] = _raw(f"raw_input_contents[{k}]", raw[k], shape, datatype)
+            arrays[name] = _raw(f"raw_input_contents[{k}]", raw[k], shape, datatype)
         else:
-            arrays[tensor.name] = _typed(f"{field}.contents", tensor.contents, shape, datatype)
+            arrays[name] = _typed(f"{field}.contents", tensor.contents, shape, datatype)
     if WINDOW not in arrays:
         raise InvalidRequest("inputs", "without 'window'", "the input 'window' is required")
     return arrays
@@ -77,13 +80,15 @@ def series_of(arrays: Tensors) -> Sequence[str] | NDArray[np.int64] | None:
     return ids
 
 
-def _datatype(field: str, tensor: pb.ModelInferRequest.InferInputTensor) -> Datatype:
-    known = [each[tensor.name] for each in (DATATYPES, _OTHERS) if tensor.name in each]
+def _datatype(field: str, name: str, sent: str) -> Datatype:
+    if sent == DATATYPES[name].name:
+        return DATATYPES[name]
+    known = [each[name] for each in (DATATYPES, _OTHERS) if name in each]
     for datatype in known:
-        if datatype.name == tensor.datatype:
+        if datatype.name == sent:
             return datatype
     limit = " or ".join(repr(each.name) for each in known)
-    raise InvalidRequest(f"{field}.datatype", shown(tensor.datatype), f"it must be {limit}")
+    raise InvalidRequest(f"{field}.datatype", shown(sent), f"it must be {limit}")
 
 
 def _raw(field: str, data: bytes, shape: tuple[int, ...], datatype: Datatype) -> NDArray[Any]:

@@ -6,7 +6,7 @@ from nextvalue.v1.nextvalue_pb2_grpc import NextValueServicer
 from server.errors import InvalidRequest
 from server.predictor import FieldNames, Predictor, Question
 from server.transport.arrays import from_message, to_message
-from server.transport.calls import Calls, Context, Labels, deadline_of
+from server.transport.calls import Calls, Context, Labels, begins_at_once, deadline_of
 from server.versions import Model, State, Version
 
 _FIELDS = FieldNames(
@@ -37,6 +37,7 @@ class NextValue(NextValueServicer):
         self._predictor = predictor
         self._calls = calls
 
+    @begins_at_once
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         """Predictions for many windows of one model."""
         labels = self._calls.labels(request.model)

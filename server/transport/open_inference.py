@@ -1,7 +1,7 @@
 """inference.GRPCInferenceService: the Open Inference Protocol, version 2."""
 
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 
 import grpc
@@ -13,7 +13,7 @@ from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from server.predictor import FieldNames, Predictor, Question
 from server.tensors import LOWER, NEXT, SHOWN, TIME_SECONDS, UPPER, WINDOW
 from server.transport.arrays import to_raw
-from server.transport.calls import Calls, Context, Failure, Labels, deadline_of
+from server.transport.calls import Calls, Context, Failure, Labels, begins_at_once, deadline_of
 from server.transport.infer_parameters import check_outputs, horizon_of, rollout_from
 from server.transport.infer_tensors import DATATYPES, FP32, FUTURE, Datatype, read_inputs, series_of
 from server.transport.model_config import PLATFORM, config_of
@@ -174,6 +174,7 @@ class OpenInference(GRPCInferenceServiceServicer):
         work = self._infer(request, context, labels)
         return request.id, await self._calls.settle("ModelStreamInfer", context, labels, work)
 
+    @begins_at_once
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Predict."""
         labels = self._calls.labels(request.model_name)
@@ -199,19 +200,25 @@ class OpenInference(GRPCInferenceServiceServicer):
         given = {NEXT: answer.predictions_NH}
         if answer.ends is not None:
             given |= {LOWER: answer.ends.lower, UPPER: answer.ends.upper}
-        tensor = pb.ModelInferResponse.InferOutputTensor
-        return pb.ModelInferResponse(
-            model_name=served.model,
-            model_version=labels.version,
-            id=request.id,
-            outputs=[tensor(name=name, datatype=FP32.name, shape=given[name].shape) for name in names],
-            raw_output_contents=[to_raw(given[name]) for name in names],
-        )
+        response = pb.ModelInferResponse(id=request.id, raw_output_contents=[to_raw(given[name]) for name in names])
+        response.MergeFrom(_named(served.model, labels.version, tuple((name, given[name].shape) for name in names)))
+        return response
 
 
 def _metadata_of(tensor: Tensor, datatype: Datatype) -> pb.ModelMetadataResponse.TensorMetadata:
     shape = [-1 if size == "batch" else size for size in tensor.shape]
     return pb.ModelMetadataResponse.TensorMetadata(name=tensor.name, datatype=datatype.name, shape=shape)
+
+
+@lru_cache(maxsize=1024)
+def _named(model: str, version: str, outputs: tuple[tuple[str, tuple[int, ...]], ...]) -> pb.ModelInferResponse:
+    """The part of a response that is the same for all with such outputs: making it takes longer than copying it."""
+    tensor = pb.ModelInferResponse.InferOutputTensor
+    return pb.ModelInferResponse(
+        model_name=model,
+        model_version=version,
+        outputs=[tensor(name=name, datatype=FP32.name, shape=shape) for name, shape in outputs],
+    )
 
 
 def _outputs(request: pb.ModelInferRequest, manifest: Manifest, horizon: int) -> list[str]:

@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from server.errors import InvalidRequest
-from server.transport.calls import Calls, Context
+from server.transport.calls import Calls, Context, begins_at_once
 
 # grpc.RpcMethodHandler, whose published types are those of the synchronous server.
 Handler = Any
@@ -52,6 +52,8 @@ class ReadableOnly:
                 return await self._calls.answer(rpc, context, self._calls.labels(""), request.refuse())
             return await answer(request, context)
 
+        if getattr(answer, "begins_at_once", False):
+            begins_at_once(readable)
         return grpc.unary_unary_rpc_method_handler(readable, parse, serialize)
 
 

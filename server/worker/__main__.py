@@ -1,10 +1,11 @@
-"""python -m server.worker: started by a supervisor alone; standard input is the line to it."""
+"""python -m server.worker TRANSPORT: started by a supervisor alone; standard input is the line to it."""
 
 import asyncio
 import os
 import socket
 import sys
 
+from server.process import loop_factory
 from server.worker.worker import work
 
 STANDARD_INPUT = 0
@@ -18,7 +19,9 @@ def main() -> int:
     except OSError:
         sys.stderr.write("server.worker: standard input is no supervisor's; start python -m server --workers N\n")
         return 1
-    return asyncio.run(work(end))
+    # The options come over the line; which loop reads it must be known before.
+    with asyncio.Runner(loop_factory=loop_factory("".join(sys.argv[1:]))) as runner:
+        return runner.run(work(end))
 
 
 if __name__ == "__main__":

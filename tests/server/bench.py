@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from server.batcher import Answer, Batcher
+from server.batcher import Answer, Batcher, IsShort, never_short
 from server.metrics import Metrics
 from server.scheduler import Scheduler
 from server.tensors import Tensors
@@ -112,6 +112,7 @@ class Bench:
         max_queue_windows: int = 1000,
         direct_horizon: int = 1,
         num_levels: int = 0,
+        is_short: IsShort = never_short,
     ) -> None:
         self.engine = FakeEngine(direct_horizon, num_levels)
         self.registry = CollectorRegistry()
@@ -126,6 +127,7 @@ class Bench:
             name="m",
             direct_horizon=direct_horizon,
             num_levels=num_levels,
+            is_short=is_short,
         )
 
     def _observe(self, graph: str, inputs: Tensors, outputs: Tensors) -> None:
@@ -143,7 +145,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(**options: int) -> AsyncIterator[Bench]:
+async def bench(**options: Any) -> AsyncIterator[Bench]:
     made = Bench(**options)
     try:
         yield made

@@ -2,11 +2,12 @@
 
 import asyncio
 import itertools
+import threading
 
 import numpy as np
 import pytest
 
-from server.errors import Draining, QueueFull
+from server.errors import Draining, QueueFull, RunFailed
 from tests.server.bench import Windows, bench, following, random_windows, slid, within_limit
 from tests.server.harness import LIMIT_SECONDS
 
@@ -26,6 +27,55 @@ async def test_every_caller_gets_its_own_answer(generator: np.random.Generator) 
         assert b.sample("nextvalue_phase_seconds_count", phase="run") == len(b.engine.batches)
         assert b.sample("nextvalue_phase_seconds_count", phase="queue") == len(sent)
         assert b.sample("nextvalue_queue_windows") == 0
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+async def test_short_runs_are_made_on_the_loop_and_answered_as_any(
+    generator: np.random.Generator, share: float
+) -> None:
+    """Some short and some not, in turn; others of the loop get their turns between them."""
+    decisions: list[bool] = []
+    threads: list[bool] = []
+    turns = 0
+
+    def is_short(graph: str, num_windows: int) -> bool:
+        assert graph == "window"
+        assert 1 <= num_windows <= 8
+        decisions.append(generator.random() < share)
+        return decisions[-1]
+
+    async with bench(max_queue_windows=10_000, is_short=is_short) as b:
+
+        def look(_: Windows, predictions: Windows) -> Windows:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return predictions
+
+        b.engine.change = look
+        sent = [
+            (random_windows(generator, int(generator.integers(1, 12))), int(generator.integers(1, 5)))
+            for _ in range(100)
+        ]
+        tasks = [b.call(windows, horizon=horizon) for windows, horizon in sent]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            turns += 1
+        for task, (windows, horizon) in zip(tasks, sent, strict=True):
+            np.testing.assert_array_equal((await within_limit(task)).predictions_NH, slid(windows, horizon))
+        assert threads == decisions
+        assert any(decisions)
+        assert turns > len(b.engine.batches)
+        await b.batcher.drain()
+
+
+async def test_a_short_run_that_fails_fails_its_callers_alone(generator: np.random.Generator) -> None:
+    async with bench(is_short=lambda *_: True) as b:
+        b.engine.raises[1] = RuntimeError("the secret detail")
+        first = b.call(random_windows(generator, 8))
+        windows = random_windows(generator, 3)
+        second = b.call(windows)
+        with pytest.raises(RunFailed):
+            await within_limit(first)
+        np.testing.assert_array_equal((await within_limit(second)).predictions_NH, slid(windows, 1))
 
 
 async def test_horizons_with_covariates_beside_single_steps(generator: np.random.Generator) -> None:

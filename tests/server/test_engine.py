@@ -239,3 +239,35 @@ def test_an_input_of_another_type_or_shape_is_not_made_to_fit(
         engine.run({"window": demo.random_windows(generator, 2)[:, :1]})
     with pytest.raises(TypeError, match="Cannot cast"):
         engine.run({"window": demo.random_windows(generator, 2).astype(np.float64)})
+
+
+def test_what_a_run_took_says_whether_the_next_is_short(
+    models: Path, generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its number of windows, about; one run that was held up does not make all others long."""
+    artifact = Artifact(models / "demo" / "1")
+    manifest = artifact.manifest
+    session = load_session(manifest, "window", artifact.read("window.onnx"), choose_provider("cpu"))
+    engine = Engine(manifest, {"window": session}, choose_provider("cpu"), plan.fixed("window"))
+    now = 0.0
+    took = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += took
+        return now
+
+    def run(num_windows: int, seconds: float) -> bool:
+        nonlocal took
+        took = seconds
+        engine.run({"window": generator.standard_normal((num_windows, manifest.window, 1), np.float32)})
+        return engine.is_short("window", num_windows)
+
+    monkeypatch.setattr("server.session.perf_counter", clock)
+    assert not engine.is_short("window", 1), "nobody knows yet"
+    assert not run(1, 0.01)
+    assert run(1, 0.0004)
+    assert not run(100, 0.003)
+    assert engine.is_short("window", 1)
+    assert run(1, 1.0), "held up once"
+    assert not run(1, 1.0), "and again"

@@ -35,10 +35,10 @@ WINDOW = np.zeros((1, 5, 1), np.float32)
 MANY = 16
 
 
-@pytest.fixture
-def pair(models: Path) -> Iterator[ServerProcess]:
+@pytest.fixture(params=["grpcio", "http2"])
+def pair(models: Path, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """Two workers, ready."""
-    with group(models) as process:
+    with group(models, "--transport", request.param) as process:
         process.await_ready()
         yield process
 
