@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -268,6 +269,7 @@ class Server:
             roll=engine.roll,
             rollouts=engine.rollouts_for(self.config.max_batch_windows),
             is_short=engine.is_short,
+            max_queue_seconds=self.config.max_queue_ms / 1000 if self.config.max_queue_ms else math.inf,
             engine_thread=version.thread,
         )
         number = str(version.number)

@@ -19,6 +19,7 @@ from export.artifact.manifest import CARRY, SLIDING
 from server.entry import Ends, Entry
 from server.errors import DeadlinePassed, Draining, NotFinite, QueueFull, RunFailed
 from server.metrics import ModelMetrics
+from server.pace import Pace
 from server.rollout import Rollout
 from server.scheduler import Batch, Scheduler, Slice
 from server.tensors import LOWER, NEXT, SHOWN, UPPER, WINDOW, Tensors, is_finite, joined
@@ -105,12 +106,14 @@ class Batcher:
         roll: Roll | None = None,
         rollouts: Sequence[Rollout] = (),
         is_short: IsShort = never_short,
+        max_queue_seconds: float = math.inf,
         engine_thread: ThreadPoolExecutor | None = None,
     ) -> None:
         """`run` maps inputs of a window graph to its outputs (server.tensors); it is called on a thread of its own.
 
         So does `roll` for the graphs of `rollouts`, which give more values ahead. The thread is `engine_thread` where
         one is given, and ends with the batcher. Runs that `is_short` tells are made on the loop; never two at once.
+        Calls are refused while those that wait will take longer than about `max_queue_seconds`.
         """
         self._run = run
         self._roll = roll
@@ -134,8 +137,8 @@ class Batcher:
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
-        # Recent seconds per window, for the pushback of a refusal.
-        self._seconds_per_window = 0.0
+        self._max_queue_seconds = max_queue_seconds
+        self.pace = Pace(scheduler.max_batch_windows)
         metrics.queue_windows.set_function(lambda: scheduler.queued_windows)
 
     @property
@@ -174,6 +177,12 @@ class Batcher:
                 f"{num_windows} more would pass the limit of {self._scheduler.max_queue_windows}",
                 pushback_ms=self._pushback_ms(),
             )
+        if self._queue_seconds() > self._max_queue_seconds:
+            raise QueueFull(
+                f"queue of model {self._name!r} is full: {self._scheduler.queued_windows} windows wait, which takes "
+                f"about {1000 * self._queue_seconds():.0f} ms; the limit is {1000 * self._max_queue_seconds:.0f}",
+                pushback_ms=self._pushback_ms(),
+            )
         loop = asyncio.get_running_loop()
         entry = Entry(
             windows_NTF,
@@ -206,9 +215,12 @@ class Batcher:
             return found
         return found if found and num_windows <= found.max_windows else None
 
+    def _queue_seconds(self) -> float:
+        return self.pace.seconds(self._scheduler.queued_windows)
+
     def _pushback_ms(self) -> int:
         """About how long the queue needs to drain."""
-        estimate = math.ceil(1000 * self._scheduler.queued_windows * self._seconds_per_window)
+        estimate = math.ceil(1000 * self._queue_seconds())
         return min(max(estimate, MIN_PUSHBACK_MS), MAX_PUSHBACK_MS)
 
     def _start(self) -> None:
@@ -283,7 +295,7 @@ class Batcher:
         else:
             self._metrics.ran(outcome.num_windows, outcome.seconds)
             # A rollout takes longer, and so does what waits for one.
-            self._seconds_per_window += 0.2 * (outcome.seconds / outcome.num_windows - self._seconds_per_window)
+            self.pace.ran(outcome.num_windows, outcome.seconds)
             self._hand_out(batch.slices, outcome)
             self._show(outcome)
 

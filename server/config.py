@@ -38,6 +38,7 @@ class Config:
     cuda_graphs: str
     max_batch_windows: int
     max_queue_windows: int
+    max_queue_ms: int
     max_horizon: int
     max_message_mib: int
     drain_seconds: float
@@ -82,6 +83,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("cuda-graphs", _one_of("on", "off"), "on", "on: on CUDA, each run is launched as one captured graph")
     option("max-batch-windows", _integer(1, 65536), "512", "most windows in one run; larger calls are split")
     option("max-queue-windows", _integer(1, 10**9), "65536", "windows that may wait per model; more are refused")
+    option("max-queue-ms", _integer(0, 600_000), "0", "calls are refused while others wait for about longer; 0: never")
     option("max-horizon", _integer(1, 100_000), "1024", "largest horizon of a call")
     option("max-message-mib", _integer(1, 2047), "64", "largest gRPC message, MiB")
     option("drain-seconds", _number(0, 3600), "30", "at SIGTERM, how long admitted work may take to finish")

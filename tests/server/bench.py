@@ -1,6 +1,7 @@
 """A batcher on a made-up engine whose answers depend on every value it is given and its place."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -113,6 +114,7 @@ class Bench:
         direct_horizon: int = 1,
         num_levels: int = 0,
         is_short: IsShort = never_short,
+        max_queue_seconds: float = math.inf,
     ) -> None:
         self.engine = FakeEngine(direct_horizon, num_levels)
         self.registry = CollectorRegistry()
@@ -128,6 +130,7 @@ class Bench:
             direct_horizon=direct_horizon,
             num_levels=num_levels,
             is_short=is_short,
+            max_queue_seconds=max_queue_seconds,
         )
 
     def _observe(self, graph: str, inputs: Tensors, outputs: Tensors) -> None:

@@ -182,7 +182,7 @@ async def test_a_full_queue_refuses_at_once(generator: np.random.Generator) -> N
 
 async def test_pushback_grows_with_the_queue(generator: np.random.Generator) -> None:
     async with bench(max_queue_windows=1) as b:
-        b.batcher._seconds_per_window = 0.01
+        b.batcher.pace.ran(8, 0.08)
         b.engine.go.clear()
         first = b.call(random_windows(generator, 1))
         await b.engine.running()
@@ -194,6 +194,23 @@ async def test_pushback_grows_with_the_queue(generator: np.random.Generator) -> 
         b.engine.go.set()
         await within_limit(first)
         await within_limit(waiting)
+
+
+async def test_what_would_wait_too_long_is_refused_at_once(generator: np.random.Generator) -> None:
+    async with bench(max_queue_seconds=0.15) as b:
+        b.batcher.pace.ran(8, 0.08)
+        b.engine.go.clear()
+        tasks = [b.call(random_windows(generator, 1))]
+        await b.engine.running()
+        tasks += [b.call(random_windows(generator, 15)), b.call(random_windows(generator, 1))]
+        await b.queued(16)
+        with pytest.raises(QueueFull, match="16 windows wait, which takes about 160 ms; the limit is 150") as caught:
+            await b.batcher.predict(random_windows(generator, 1))
+        assert caught.value.pushback_ms == 160
+        b.engine.go.set()
+        for task in tasks:
+            await within_limit(task)
+        await within_limit(b.call(random_windows(generator, 1)))
 
 
 async def test_the_engine_is_never_idle_while_something_waits(generator: np.random.Generator) -> None:

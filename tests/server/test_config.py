@@ -22,6 +22,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "reference-timeout-seconds": ("2.5", 2.5, "3", 3.0),
     "max-batch-windows": ("64", 64, "65", 65),
     "max-queue-windows": ("128", 128, "129", 129),
+    "max-queue-ms": ("100", 100, "0", 0),
     "max-horizon": ("10", 10, "11", 11),
     "max-message-mib": ("8", 8, "9", 9),
     "drain-seconds": ("1.5", 1.5, "0", 0.0),
@@ -86,7 +87,7 @@ def test_models_are_required() -> None:
     [
         ("NEXTVALUE_MODEL", "NEXTVALUE_MODELS"),
         ("NEXTVALUE_PARITY_SHARES", "NEXTVALUE_PARITY_SHARE"),
-        ("NEXTVALUE_MAX_QUEUE_MS", "NEXTVALUE_MAX_QUEUE_WINDOWS"),
+        ("NEXTVALUE_MAX_QUEUE_WINDOW", "NEXTVALUE_MAX_QUEUE_WINDOWS"),
         ("NEXTVALUE_REFERENCE_TIMEOUT", "NEXTVALUE_REFERENCE_TIMEOUT_SECONDS"),
     ],
 )
@@ -132,6 +133,7 @@ BAD_VALUES = [
     ("max-batch-windows", "1.5"),
     ("max-batch-windows", ""),
     ("max-queue-windows", "many"),
+    ("max-queue-ms", "-1"),
     ("max-horizon", "0"),
     ("max-message-mib", "2048"),
     ("drain-seconds", "-1"),
