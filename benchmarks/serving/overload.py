@@ -140,7 +140,7 @@ async def measure(peer: Peer, window: int, expected: Array, seconds: float) -> t
             print(f"{peer.name}, {share:.0%} of {capacity:.0f} calls/s", file=sys.stderr)
     finally:
         await load.close()
-    if wrong := sum(outcome.wrong for _, outcome in found):
+    if wrong := sum(outcome.wrong for outcome in found.values()):
         raise RuntimeError(f"{peer.name}: {wrong} answers were wrong")
     return capacity, found
 
