@@ -39,7 +39,7 @@ def page(models: Path) -> Iterator[str]:
             with pytest.raises(NotFound):
                 client.predict("nobody", window)
         with grpc.insecure_channel(process.target) as channel:
-            # The first runs for long, the second waits, the third is shed.
+            # The first runs for long, the second waits, the third at the latest is shed.
             request = predict_request("demo", np.zeros((512, 5, 1), np.float32), horizon=500)
             calls = [NextValueStub(channel).Predict.future(request, timeout=LIMIT_SECONDS) for _ in range(3)]
             codes = [call.code() for call in calls]
@@ -60,9 +60,11 @@ def test_every_family_has_a_sample(page: str) -> None:
         assert any(sample.value > 0 for sample in found) or name in ZERO_WHERE_ALL_IS_WELL
         assert all(set(sample.labels) == set(labels) for sample in found)
     shed = {sample.labels["reason"]: sample.value for sample in samples["nextvalue_rejected_total"] if sample.value}
-    assert shed == {"queue_full": 1}
-    codes = {sample.labels["code"] for sample in samples["nextvalue_requests_total"]}
-    assert codes == {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED"}
+    by_code = {sample.labels["code"]: sample.value for sample in samples["nextvalue_requests_total"]}
+    assert set(by_code) == {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED"}
+    # The second may come while the first is between two of its runs, and waits.
+    assert 1 <= by_code["RESOURCE_EXHAUSTED"] <= 2
+    assert shed == {"queue_full": by_code["RESOURCE_EXHAUSTED"]}
     assert "nobody" not in page
 
 
