@@ -20,7 +20,10 @@ class Direct:
         self._awaited: asyncio.Future[Any] | None = None
         self._step()
 
-    def _step(self, _done: "asyncio.Future[Any] | None" = None) -> None:
+    def _step(self, done: "asyncio.Future[Any] | None" = None) -> None:
+        if done is not self._awaited:
+            # Done, and its callback on the way, when the coroutine was cancelled.
+            return
         self._awaited = None
         try:
             awaited = self._coroutine.send(None)

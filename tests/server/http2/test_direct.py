@@ -1,10 +1,21 @@
 """A coroutine stepped without a task: at once, then as its futures are done; cancelled where it waits."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from server.http2.direct import Direct
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _nothing_is_raised_into_the_loop() -> AsyncIterator[None]:
+    """A callback that fails is only logged."""
+    raised: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    yield
+    assert not raised
 
 
 class Steps:
@@ -69,6 +80,9 @@ async def test_cancelled_between_the_end_of_a_future_and_its_step() -> None:
     direct.cancel()
     await asyncio.sleep(0)
     assert steps.seen == ["begun", "cancelled"]
+    steps.futures[2].set_result(3)
+    await asyncio.sleep(0)
+    assert steps.seen == ["begun", "cancelled", 3, "ended"]
 
 
 async def test_what_lets_its_cancellation_through_has_ended() -> None:
