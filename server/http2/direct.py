@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Direct:
-    """What a task is to a coroutine that awaits futures alone, for a third of its cost.
+    """What a task is to a coroutine that awaits futures alone, without one.
 
     The first step is made at once, the others when the future awaited is done. Whatever the coroutine raises is raised
     where the step was made, so it should catch all. `asyncio.current_task` does not know of it: what asks for that
