@@ -41,7 +41,9 @@ from export.artifact.manifest import (
 )
 from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
-from export.lowering.chunked import LONGEST_UNROLLED, SHORTEST_CHUNKED, chunked
+from export.lowering.chunked import SHORTEST_CHUNKED, chunked
+from export.lowering.columns import NAME as COLUMNS
+from export.lowering.columns import columns, fills_no_lanes
 from export.lowering.fused import fusable, fused, primable, primed
 from export.lowering.half import NAME as HALF
 from export.lowering.half import half
@@ -49,7 +51,7 @@ from export.lowering.rollout.carry import carry, why_not_carry
 from export.lowering.rollout.sliding import sliding, why_not_sliding
 from export.lowering.source import Source, source_of
 from export.lowering.step import step
-from export.lowering.unrolled import unrolled
+from export.lowering.unrolled import LONGEST_UNROLLED, unrolled
 from training.model import RecurrentModel
 from training.run import BACKTEST_PICTURE, Run
 
@@ -85,6 +87,8 @@ def lower(source: Source, precision: Precision = "float32") -> dict[str, tuple[G
     graphs = {WINDOW: chunked(source) if window > LONGEST_UNROLLED else unrolled(source)}
     if SHORTEST_CHUNKED <= window <= LONGEST_UNROLLED:
         graphs["chunked"] = chunked(source)
+    if fills_no_lanes(source):
+        graphs[COLUMNS] = columns(source)
     if fusable(source):
         graphs["fused"] = fused(source)
     if primable(source):

@@ -125,17 +125,26 @@ class GraphBuilder:
         clipped = self.op("Clip", x, self.scalar(-most), self.scalar(most))
         return self.op("Cast", clipped, to=int(TensorProto.FLOAT16))
 
+    def join(self, *parts: str) -> str:
+        """What `linear` reads: values [B, I] side by side."""
+        return self.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
     def linear(self, x: str, layer: str, *, of_input: bool = False) -> str:
         """Y = x Wᵀ + b with the weights of a torch.nn.Linear called `layer`.
 
         With `of_input` x lacks the state [B, H] that would stand behind it, H being W's rows; so do W's columns.
         """
-        weight = self._input_columns(f"{layer}.weight") if of_input else self.weight(f"{layer}.weight")
-        return self.op("Gemm", x, weight, self.weight(f"{layer}.bias"), transB=1)
+        weight = self.constant(f"{layer}.weight" + ".input" * of_input, self.multiplied(layer, of_input=of_input))
+        return self.op("Gemm", x, weight, self.bias(layer), transB=1)
 
-    def _input_columns(self, name: str) -> str:
-        weight_HJ = self._weights[name]
-        return self.constant(f"{name}.input", weight_HJ[:, : weight_HJ.shape[1] - len(weight_HJ)])
+    def bias(self, layer: str) -> str:
+        """What `linear` gives of zeros, for every window."""
+        return self.weight(f"{layer}.bias")
+
+    def multiplied(self, layer: str, *, of_input: bool = False) -> NDArray[np.float32]:
+        """A layer's W, or those of its columns that read the input."""
+        weight_HJ = self._weights[f"{layer}.weight"]
+        return weight_HJ[:, : weight_HJ.shape[1] - len(weight_HJ)] if of_input else weight_HJ
 
     def graph(
         self, name: str, inputs: list[Tensor], outputs: list[Tensor], initializers: Sequence[TensorProto] = ()

@@ -28,8 +28,8 @@ from benchmarks.graphs.sides import Array, make_model, torch_module
 from benchmarks.machine import describe_machine
 from export.artifact.limits import HALF
 from export.build import lower
-from export.lowering.chunked import LONGEST_UNROLLED
 from export.lowering.source import source_of
+from export.lowering.unrolled import LONGEST_UNROLLED
 from server.buckets import NO_GRAPH, run_options
 from server.engine import session_options
 from server.provider import CUDA, Provider, choose_provider

@@ -54,9 +54,9 @@ def gru_reset_after_step(g: GraphBuilder, layer: str, x: str | None, state: Stat
     z = g.op("Sigmoid", combined.linear(f"{layer}.update_gate"))
     r = g.op("Sigmoid", combined.linear(f"{layer}.reset_gate"))
     of_state = f"{layer}.hidden_candidate_hidden"
-    remembered = g.op("Mul", r, g.weight(f"{of_state}.bias") if h is None else g.linear(h, of_state))
+    remembered = g.op("Mul", r, g.bias(of_state) if h is None else g.linear(g.join(h), of_state))
     of_input = f"{layer}.hidden_candidate_input"
-    read = g.weight(f"{of_input}.bias") if x is None else g.linear(x, of_input)
+    read = g.bias(of_input) if x is None else g.linear(g.join(x), of_input)
     n = g.op("Tanh", g.op("Add", read, remembered))
     return (_update(g, z, h, n),)
 
@@ -72,7 +72,7 @@ class _Combined:
         assert x is not None or h is not None, "a cell that deepens a transition has a state"
         self._g = g
         self._has_state = h is not None
-        self._value = g.op("Concat", x, h, axis=1) if x and h else x or h or ""
+        self._value = g.join(*(part for part in (x, h) if part is not None))
 
     def linear(self, layer: str) -> str:
         """W [x; h] + b; of W the columns of x alone, where h is zero."""

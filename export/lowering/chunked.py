@@ -14,16 +14,14 @@ import onnx
 from export.artifact.manifest import Graph, Tensor
 from export.graph import GraphBuilder
 from export.lowering.cells import State, state_fields
+from export.lowering.layout import Rows
 from export.lowering.source import Source
-from export.lowering.unrolled import FILE, steps, together, values
+from export.lowering.unrolled import FILE, LONGEST_UNROLLED, steps, together, values
 from export.lowering.window import Recurred, window_graph
 
 CHUNK = 32
 # From here on chunks may be faster than all steps written out, as a chunk's nodes and values stay in the caches.
 SHORTEST_CHUNKED = 64
-# Longer windows have no other graph without recurrent nodes.
-LONGEST_UNROLLED = 256
-
 CHUNKED_FILE = "graphs/chunked.onnx"
 
 # The top output after the last step, which residual layers add up.
@@ -42,7 +40,8 @@ def _chunks(g: GraphBuilder, source: Source, x: str) -> Recurred:
     num_chunks = (config.window - num_first) // CHUNK
     x_TBI = g.op("Transpose", x, perm=[1, 0, 2])
     first = g.op("Slice", x_TBI, g.ints(0), g.ints(num_first), g.ints(0))
-    outputs, states = steps(g, source, values(g, first, num_first), None)
+    read = values(g, first, num_first)
+    outputs, states = steps(Rows(g, read[0]), source, read, None)
     rest = g.op("Slice", x_TBI, g.ints(num_first), g.ints(config.window), g.ints(0))
     rest = g.op("Reshape", rest, g.ints(num_chunks, CHUNK, -1, config.input_size))
 
@@ -79,7 +78,8 @@ def _body(g: GraphBuilder, source: Source, names: list[str], *, needs_all: bool)
     body = g.body("chunk")
     fields = iter(f"before_{name}" for name in names)
     states: list[State] = [tuple(next(fields) for _ in layer) for layer in state_fields(source)]
-    outputs, after = steps(body, source, values(body, "chunk", CHUNK), states)
+    read = values(body, "chunk", CHUNK)
+    outputs, after = steps(Rows(body, read[0]), source, read, states)
     given = [*(value for state in after for value in state), outputs[-1]]
     for name, value in zip((*names, TOP), given, strict=True):
         body.op("Identity", value, output=f"after_{name}")

@@ -13,10 +13,14 @@ import onnx
 from export.artifact.manifest import Graph
 from export.graph import GraphBuilder
 from export.lowering.cells import State, stack_step
+from export.lowering.layout import Rows
 from export.lowering.source import Source
 from export.lowering.window import Recurred, window_graph
 
 FILE = "window.onnx"
+
+# Longer windows have graphs with chunks of it, and with recurrent nodes.
+LONGEST_UNROLLED = 256
 
 
 def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
@@ -26,7 +30,8 @@ def unrolled(source: Source) -> tuple[Graph, onnx.ModelProto]:
 
 def unrolled_steps(g: GraphBuilder, source: Source, x: str) -> Recurred:
     """The recurrence from what the cells read, [B, T, I]."""
-    outputs, _ = steps(g, source, values(g, g.op("Transpose", x, perm=[1, 0, 2]), source.config.window), None)
+    read = values(g, g.op("Transpose", x, perm=[1, 0, 2]), source.config.window)
+    outputs, _ = steps(Rows(g, read[0]), source, read, None)
     return Recurred(outputs[-1], lambda: together(g, outputs[:-1]))
 
 

@@ -12,9 +12,9 @@ from benchmarks.graphs import gpu
 from benchmarks.graphs.__main__ import CLOSE, OURS, Point, page, race
 from benchmarks.graphs.picture import draw, main, read
 from benchmarks.graphs.sides import Bound, Module, make_model, torch_module, torch_onnx
-from export.lowering.chunked import LONGEST_UNROLLED
 from export.lowering.fused import fused
 from export.lowering.source import source_of
+from export.lowering.unrolled import LONGEST_UNROLLED
 
 KINDS = ("lstm", "gru", "gru-reset-after")
 

@@ -31,6 +31,7 @@ from training.run import Run
 
 FILES = {
     "graphs/carry.onnx",
+    "graphs/columns.onnx",
     "graphs/fused.onnx",
     "graphs/primed.onnx",
     "graphs/sliding.onnx",
@@ -67,9 +68,9 @@ def test_manifest_says_what_it_is(run: Run, published: Published) -> None:
     assert manifest.transform.scale == float(run.model.transform.target_scale)
     assert (manifest.opset, manifest.ir_version) == (20, 9)
     assert manifest.direct_horizon == 1
-    assert set(manifest.graphs) == {"window", "fused", "primed", "step", "sliding", "carry"}
+    assert set(manifest.graphs) == {"window", "columns", "fused", "primed", "step", "sliding", "carry"}
     assert (manifest.rollout, published.rollout, published.not_rolled) == (ROLLOUT, ROLLOUT, {})
-    assert {entry.graph for entry in published.plan} <= {"window", "fused", "primed"}
+    assert {entry.graph for entry in published.plan} <= {"window", "columns", "fused", "primed"}
     assert (manifest.plan, manifest.plan_provider) == (published.plan, "CPUExecutionProvider")
     assert manifest.not_steppable == ""
     assert manifest.gate.batches == [1, 7, 64]
@@ -109,7 +110,7 @@ def test_model_that_cannot_be_stepped_says_why(repository: Path) -> None:
     assert "step" not in artifact.manifest.graphs
     assert "step.onnx" not in _snapshot(artifact.folder)
     assert artifact.manifest.not_steppable == "transform 'last-value' needs the whole window"
-    assert set(golden.decode(artifact.read(GOLDEN), artifact.manifest)) == {"window", "fused", "primed"}
+    assert set(golden.decode(artifact.read(GOLDEN), artifact.manifest)) == {"window", "columns", "fused", "primed"}
 
 
 @pytest.mark.parametrize("length", [-1, 1, LONGEST_ROLLOUT + 1])
@@ -183,7 +184,7 @@ def test_golden_with_a_wrong_value_is_refused(repository: Path) -> None:
     session = Session({key: artifact.read(graph.file) for key, graph in artifact.manifest.graphs.items()})
     cases = golden.decode(artifact.read(GOLDEN), artifact.manifest)
     cases["window"].outputs["next"][40] += 2e-5 * artifact.manifest.transform.scale + 1e-3
-    with pytest.raises(ArtifactError, match=r"^golden\.npz: fused graph .* batch 64: off by 0\.001"):
+    with pytest.raises(ArtifactError, match=r"^golden\.npz: columns graph .* batch 64: off by 0\.001"):
         golden.replay(artifact.manifest, cases, session.run)
 
 

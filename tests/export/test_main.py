@@ -33,7 +33,8 @@ def test_command_publishes_and_says_so(run_folder: Path, models: Path) -> None:
     ran = subprocess.run([*command, "--name", "demo"], capture_output=True, text=True, check=False, timeout=120)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.fullmatch(
-        rf"{re.escape(str(models))}/demo/1: window \d+ nodes, fused \d+ nodes, primed \d+ nodes, step \d+ nodes, "
+        rf"{re.escape(str(models))}/demo/1: window \d+ nodes, columns \d+ nodes, fused \d+ nodes, primed \d+ nodes, "
+        r"step \d+ nodes, "
         r"sliding \d+ nodes, carry \d+ nodes; "
         r"worst parity error [0-9.e-]+, [0-9.e-]+ % of the limit\n"
         r"plan: (\w+ up to \d+ windows, )*\w+ beyond\n",

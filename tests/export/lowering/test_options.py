@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from export import gate
 from export.artifact import golden
 from export.build import describe
+from export.lowering.columns import LANES
 from tests.export import oracle
 from tests.export.models import KINDS, TRANSFORMS, lower_all, make_inputs, make_model
 from training.model import ModelConfig
@@ -34,7 +35,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         cell=cell,
         window=draw(st.integers(2 if scaling == "window" or intervals == "normalized" else 1, 4)),
         num_features=draw(st.integers(1, 3)),
-        hidden_size=draw(st.integers(1, 6)),
+        hidden_size=draw(st.integers(1, 6) | st.just(LANES)),
         num_layers=num_layers,
         transform=transform,
         transition_depth=draw(st.integers(1, 3)) if cell in DEEP else 1,
@@ -55,7 +56,7 @@ def _assert_passes(shape: ModelConfig) -> None:
     model = make_model(shape)
     lowered = lower_all(model)
     step = set() if model.why_not_steppable else {"step"}
-    windows = {"window"}
+    windows = {"window", "columns"} if shape.hidden_size % LANES else {"window"}
     if shape.transition_depth == 1:
         windows |= {"fused", "primed"} if shape.window > 1 else {"fused"}
     assert set(lowered.graphs) == windows | step

@@ -12,8 +12,10 @@ from onnx import numpy_helper
 from export.build import lower, roll
 from export.evaluate import Reference
 from export.gate import Session
+from export.lowering.columns import LANES
 from export.lowering.fused import LONGEST_PRIMED
 from export.lowering.source import source_of
+from export.lowering.unrolled import LONGEST_UNROLLED
 from tests.export.models import KINDS, TRANSFORMS, config, make_model
 from training.model import ModelConfig
 
@@ -74,7 +76,10 @@ def test_weights_are_stored_once(cell: str, transform: str) -> None:
     for name, (_, proto) in lower(source_of(model)).items():
         names = [initializer.name for initializer in proto.graph.initializer]
         assert len(names) == len(set(names)), name
-        if name not in {"fused", "primed"}:  # which have their own arrangement of them
+        if name in {"window", "columns"}:
+            layers = {weight.rpartition(".")[0] for weight in weights if weight.startswith("layers.")}
+            assert {f"{layer}.weight_and_bias" for layer in layers} <= set(names), name
+        elif name == "step":
             assert {weight for weight in weights if weight.startswith("layers.")} <= set(names), name
         contents = [initializer.raw_data for initializer in proto.graph.initializer if initializer.name in weights]
         large = [content for content in contents if len(content) > 4 * 8]
@@ -82,9 +87,10 @@ def test_weights_are_stored_once(cell: str, transform: str) -> None:
 
 
 def test_only_what_can_be_stepped_has_a_step_graph() -> None:
-    assert set(_graphs(config(transform="standardize"))) == {"window", "fused", "primed", "step"}
-    assert set(_graphs(config(transform="difference"))) == {"window", "fused", "primed", "step"}
-    assert set(_graphs(config(transform="last-value"))) == {"window", "fused", "primed"}
+    windows = {"window", "columns", "fused", "primed"}
+    assert set(_graphs(config(transform="standardize"))) == {*windows, "step"}
+    assert set(_graphs(config(transform="difference"))) == {*windows, "step"}
+    assert set(_graphs(config(transform="last-value"))) == windows
 
 
 @pytest.mark.parametrize(
@@ -121,12 +127,19 @@ def test_recurrent_nodes_write_what_is_read(cell: str, state: int, num_layers: i
 
 def test_windows_without_much_of_a_first_step_are_not_primed() -> None:
     for window in (1, LONGEST_PRIMED + 1):
-        assert set(_graphs(config(window=window))) == {"window", "fused", "step"}
+        assert set(_graphs(config(window=window))) == {"window", "columns", "fused", "step"}
 
 
 def test_deep_steps_have_no_fused_graph() -> None:
     shape = msgspec.structs.replace(config("gru"), transition_depth=2)
-    assert set(_graphs(shape)) == {"window", "step"}
+    assert set(_graphs(shape)) == {"window", "columns", "step"}
+
+
+def test_windows_lie_in_columns_where_rows_leave_lanes_empty() -> None:
+    for hidden_size, window, expected in ((LANES, 5, False), (LANES + 1, 5, True), (50, 5, True), (128, 5, False)):
+        assert ("columns" in _graphs(config(hidden_size=hidden_size, window=window))) is expected
+    assert "columns" in _graphs(config("rnn", window=LONGEST_UNROLLED))
+    assert "columns" not in _graphs(config("rnn", window=LONGEST_UNROLLED + 1))
 
 
 @pytest.mark.parametrize("cell", KINDS)
@@ -138,6 +151,6 @@ def test_a_scaled_value_beyond_float32_does_not_reach_the_zero_state(cell: str) 
     windows = np.full((1, shape.window, 1), 3e38, np.float32)
     expected = Reference(model, dtype=torch.float32).window(windows)
     assert np.isfinite(expected).all()
-    for name in ("window", "fused", "primed"):
+    for name in ("window", "columns", "fused", "primed"):
         session = Session({name: lower(source_of(model))[name][1].SerializeToString()})
         np.testing.assert_allclose(session.run(name, {"window": windows})["next"], expected, rtol=1e-5)
