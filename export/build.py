@@ -43,7 +43,7 @@ from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
 from export.lowering.chunked import SHORTEST_CHUNKED, chunked
 from export.lowering.columns import NAME as COLUMNS
-from export.lowering.columns import columns, fills_no_lanes
+from export.lowering.columns import columns, leaves_lanes_empty
 from export.lowering.fused import fusable, fused, primable, primed
 from export.lowering.half import NAME as HALF
 from export.lowering.half import half
@@ -87,7 +87,7 @@ def lower(source: Source, precision: Precision = "float32") -> dict[str, tuple[G
     graphs = {WINDOW: chunked(source) if window > LONGEST_UNROLLED else unrolled(source)}
     if SHORTEST_CHUNKED <= window <= LONGEST_UNROLLED:
         graphs["chunked"] = chunked(source)
-    if fills_no_lanes(source):
+    if leaves_lanes_empty(source):
         graphs[COLUMNS] = columns(source)
     if fusable(source):
         graphs["fused"] = fused(source)

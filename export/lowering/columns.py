@@ -22,7 +22,7 @@ NAME, FILE = "columns", "graphs/columns.onnx"
 LANES = 16
 
 
-def fills_no_lanes(source: Source) -> bool:
+def leaves_lanes_empty(source: Source) -> bool:
     """Whether rows leave lanes empty, and the window can be written out."""
     config = source.config
     return config.hidden_size % LANES != 0 and config.window <= LONGEST_UNROLLED
