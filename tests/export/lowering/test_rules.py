@@ -81,7 +81,9 @@ def test_weights_are_stored_once(cell: str, transform: str) -> None:
             assert {f"{layer}.weight_and_bias" for layer in layers} <= set(names), name
         elif name == "step":
             assert {weight for weight in weights if weight.startswith("layers.")} <= set(names), name
-        contents = [initializer.raw_data for initializer in proto.graph.initializer if initializer.name in weights]
+        # The columns that the first step reads are stored once more; of an RNN's one gate they are the node's W.
+        own = [each for each in proto.graph.initializer if not each.name.endswith(".input")]
+        contents = [each.raw_data for each in own if each.name.startswith(("layers.", "head."))]
         large = [content for content in contents if len(content) > 4 * 8]
         assert len(large) == len(set(large)), name
 
