@@ -27,6 +27,7 @@ from server.parity.link import JoinedReference, Link, SpawnedReference, torch_is
 from server.parity.monitor import ParityMonitor
 from server.pb import open_inference_pb2, open_inference_pb2_grpc
 from server.predictor import Predictor
+from server.process import keep_for_good
 from server.provider import choose_provider
 from server.repository import Repository
 from server.scheduler import Scheduler
@@ -203,7 +204,11 @@ class Server:
     def _transport(self, max_message_bytes: int) -> Any:
         """Who speaks gRPC, as `--transport` says."""
         if self.config.transport == "http2":
-            return Http2Server(max_message_bytes=max_message_bytes, reuse_port=self._shared)
+            return Http2Server(
+                max_message_bytes=max_message_bytes,
+                reuse_port=self._shared,
+                busy_poll_seconds=self.config.busy_poll_us / 1e6,
+            )
         return grpc.aio.server(
             options=[
                 # Otherwise a second server on the port would silently take half of the calls.
@@ -229,6 +234,7 @@ class Server:
             logger.exception("%s: could not be read", self.config.models)
         if self._stopping:
             return
+        keep_for_good()
         await self._show_changes()
         if self.repository.ready:
             logger.info("loaded" if self._shared else "ready")

@@ -46,6 +46,7 @@ class Config:
     log_level: str
     admin: str
     transport: str
+    busy_poll_us: int
     poll_seconds: float
 
 
@@ -93,6 +94,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         "grpcio",
         "who speaks gRPC: grpcio, or http2, our own on asyncio, which is several times faster and new",
     )
+    option("busy-poll-us", _integer(0, 10_000), "0", "http2: microseconds after an answer without sleep; 0: none")
     option("poll-seconds", _number(0, 86400), "10", "how often one process looks for new versions and labels; 0: never")
     option("workers", _integer(1, 256), "1", "serving processes, which share the port; more than 1 are supervised")
     option("admin", _one_of("off", "on"), "off", "on: operators may load and unload models while the server runs")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import grpc
 
 from server.http2 import frames
+from server.http2.busy_poll import BusyPoll
 from server.http2.calls import Handler, Head, ServerCall, head_of
 from server.http2.connection import Connection, Limits
 from server.http2.headers import Headers, write
@@ -33,13 +34,24 @@ class _Details(NamedTuple):
 class Http2Server:
     """Serves registered handlers over cleartext HTTP/2 with prior knowledge."""
 
-    def __init__(self, *, max_message_bytes: int, reuse_port: bool = False, limits: Limits | None = None) -> None:
-        """`reuse_port`: other processes of this user may listen on the same port, and each has its share of callers."""
+    def __init__(
+        self,
+        *,
+        max_message_bytes: int,
+        reuse_port: bool = False,
+        limits: Limits | None = None,
+        busy_poll_seconds: float = 0.0,
+    ) -> None:
+        """`reuse_port`: other processes of this user may listen on the same port, and each has its share of callers.
+
+        After an answer the next call is waited for without sleeping, for `busy_poll_seconds`.
+        """
         self._reuse_port = reuse_port
         self._generic: list[grpc.GenericRpcHandler] = []
         self._handlers: dict[str, Handler] = {}
         self.max_message_bytes = max_message_bytes
         self.limits = limits or Limits()
+        self.busy_poll = BusyPoll(busy_poll_seconds)
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._connections: set[_Protocol] = set()
@@ -256,6 +268,7 @@ class _Protocol(asyncio.Protocol):
         self._is_flushing = False
         if self._out and not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
+            self._server.busy_poll.answered(self._loop)
         self._out.clear()
         if not self.connection.num_streams:
             self._server.emptied()

@@ -30,6 +30,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "poll-seconds": ("0.5", 0.5, "0", 0.0),
     "admin": ("on", "on", "off", "off"),
     "transport": ("http2", "http2", "grpcio", "grpcio"),
+    "busy-poll-us": ("200", 200, "0", 0),
     "workers": ("2", 2, "256", 256),
 }
 NO_MODELS = ["--models", "m"]
