@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.series import Series
-from benchmarks.accuracy.store import make_ignored
+from benchmarks.environment import environment
 
 TORCH = "torch==2.13.0"
 SCRIPTS = Path(__file__).parent / "peers"
@@ -62,21 +61,8 @@ def of_series(series: Series, **rest: Any) -> Request:
 
 def install(peer: Peer, folder: Path, say: Callable[[str], None]) -> Path:
     """The environment's python; made first if it is not there. torch goes in first, so that pip takes its CPU build."""
-    make_ignored(folder)
-    home = folder / peer.name
-    python = home / "bin" / "python"
-    done = home / f"installed-{peer.version}"
-    if not done.exists():
-        say(f"install {peer.name} {peer.version} into {home}")
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        constraints = home / "constraints.txt"
-        constraints.write_text(f"{TORCH}\n")
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, TORCH], check=True)
-        wanted = [f"{peer.name}=={peer.version}", "pytorch-lightning"]
-        subprocess.run([*pip, "--constraint", str(constraints), *wanted], check=True)
-        done.touch()
-    return python
+    wanted = [TORCH, f"{peer.name}=={peer.version}", "pytorch-lightning"]
+    return environment(folder, peer.name, peer.version, [[TORCH], wanted], say)
 
 
 def ask(peer: Peer, python: Path, request: Request) -> dict[str, Any]:

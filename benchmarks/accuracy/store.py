@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environment import make_ignored
 from training.files import write_atomically
 
 
@@ -42,9 +43,3 @@ class Store:
 
 def _digest(asked: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def make_ignored(folder: Path) -> None:
-    """Make a folder that git does not see."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".gitignore").write_text("*\n")

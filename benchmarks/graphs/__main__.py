@@ -16,7 +16,6 @@ import argparse
 import math
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +27,7 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from benchmarks.accuracy.store import make_ignored
+from benchmarks.environment import environment
 from benchmarks.graphs.sides import Bound, Module, OpenVino, Side, make_model, torch_module, torch_onnx
 from benchmarks.machine import describe_machine
 from export.artifact import plan
@@ -100,15 +99,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def install_openvino(folder: Path) -> Path:
     """The python of its environment, made first if it is not there."""
-    make_ignored(folder)
-    home = folder / "openvino"
-    done = home / f"installed-{OPENVINO_VERSION}"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        pip = [str(home / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, f"openvino=={OPENVINO_VERSION}"], check=True)
-        done.touch()
-    return home / "bin" / "python"
+    return environment(folder, "openvino", OPENVINO_VERSION, [[f"openvino=={OPENVINO_VERSION}"]], lambda _: None)
 
 
 def measure(

@@ -1,10 +1,12 @@
 """Servers to measure, one at a time, each pinned to a core and ended by its pid."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from server.pb import open_inference_pb2 as pb
 from server.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 READY_SECONDS = 120.0
+PEERS = Path(__file__).parent / "peers"
 TRITON_PORT = 7001  # as its start script has it
 
 
@@ -51,7 +54,10 @@ class Peer:
         with grpc.insecure_channel(self.target) as channel:
             reply = GRPCInferenceServiceStub(channel).ModelInfer(self.request(windows_NTF), timeout=30)
         place = next(k for k, output in enumerate(reply.outputs) if output.name == self.output)
-        return np.frombuffer(reply.raw_output_contents[place], "<f4").reshape(reply.outputs[place].shape)
+        output = reply.outputs[place]
+        raw = reply.raw_output_contents
+        found = np.frombuffer(raw[place], "<f4") if raw else np.array(output.contents.fp32_contents, np.float32)
+        return found.reshape(output.shape)
 
     def cpu_seconds(self) -> float:
         """Processor time of the process and all below it so far."""
@@ -73,8 +79,8 @@ def _tree(pid: int) -> list[int]:
 
 
 @contextmanager
-def ours(models: Path, model: str, *, core: int, options: tuple[str, ...] = ()) -> Iterator[Peer]:
-    """`python -m server`, reference off."""
+def ours(models: Path, model: str, *, core: int | str, options: tuple[str, ...] = ()) -> Iterator[Peer]:
+    """`python -m server`, reference off; `core` may be several, as taskset writes them."""
     port = free_port()
     command = [
         sys.executable, "-m", "server", "--models", str(models), "--grpc", f"127.0.0.1:{port}",
@@ -92,7 +98,34 @@ def triton(script: Path, graph: Path, window: int, *, core: int) -> Iterator[Pee
 
 
 @contextmanager
-def _running(command: list[str], core: int) -> Iterator[int]:
+def mlserver(python: Path, graph: Path, *, core: int) -> Iterator[Peer]:
+    """Mlserver with its gRPC, one process, `graph` with input x and output y."""
+    port = free_port()
+    settings = {"host": "127.0.0.1", "http_port": free_port(), "grpc_port": port, "metrics_port": free_port()}
+    model = {
+        "name": "lstm",
+        "implementation": "mlserver_model.OnnxModel",
+        "parameters": {"uri": str(graph), "version": "1"},
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "settings.json").write_text(json.dumps({**settings, "parallel_workers": 0, "debug": False}))
+        (folder / "model-settings.json").write_text(json.dumps(model))
+        (folder / "mlserver_model.py").write_bytes((PEERS / "mlserver_model.py").read_bytes())
+        with _running([str(python.with_name("mlserver")), "start", name], core) as pid:
+            yield _ready(Peer(name="mlserver", pid=pid, port=port, model="lstm", input="x", output="y"))
+
+
+@contextmanager
+def kserve(python: Path, graph: Path, *, core: int) -> Iterator[Peer]:
+    """KServe's gRPC server, one process, `graph` with input x and output y."""
+    port = free_port()
+    with _running([str(python), str(PEERS / "kserve_server.py"), str(graph), str(port)], core) as pid:
+        yield _ready(Peer(name="kserve", pid=pid, port=port, model="lstm", input="x", output="y"))
+
+
+@contextmanager
+def _running(command: list[str], core: int | str) -> Iterator[int]:
     log = subprocess.DEVNULL if "BENCHMARK_LOG" not in os.environ else None
     process = subprocess.Popen(["taskset", "-c", str(core), *command], stdout=log, stderr=log, start_new_session=True)
     try:

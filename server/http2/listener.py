@@ -51,7 +51,8 @@ class Http2Server:
         self._handlers: dict[str, Handler] = {}
         self.max_message_bytes = max_message_bytes
         self.limits = limits or Limits()
-        self.busy_poll = BusyPoll(busy_poll_seconds)
+        self.num_calls = 0
+        self.busy_poll = BusyPoll(busy_poll_seconds, is_idle=lambda: not self.num_calls)
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._connections: set[_Protocol] = set()
@@ -296,6 +297,7 @@ class _Protocol(asyncio.Protocol):
         if head is not None:
             call = ServerCall(self, stream, head, self._loop, max_message_bytes=self._server.max_message_bytes)
             self.calls[stream] = call
+            self._server.num_calls += 1
             if ends:
                 call.receive(b"", ends=True)
 
@@ -333,7 +335,8 @@ class _Protocol(asyncio.Protocol):
 
     def ended(self, stream: int) -> None:
         """A call is over."""
-        self.calls.pop(stream, None)
+        if self.calls.pop(stream, None) is not None:
+            self._server.num_calls -= 1
 
     # ---- the end ----
 
