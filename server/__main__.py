@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from server.config import Config, parse
 from server.errors import StartupError
-from server.process import end_leftovers, loop_factory, set_up_log, stop_on_signals
+from server.process import end_leftovers, keep_for_good, loop_factory, set_up_log, stop_on_signals
 
 
 async def serve(config: Config) -> None:
@@ -15,6 +15,7 @@ async def serve(config: Config) -> None:
     from server.app import Server  # noqa: PLC0415 (a supervisor needs neither onnxruntime nor gRPC)
 
     stop = stop_on_signals()
+    keep_for_good()
     server = Server(config)
     await server.start()
     await stop.wait()

@@ -27,7 +27,6 @@ from server.parity.link import JoinedReference, Link, SpawnedReference, torch_is
 from server.parity.monitor import ParityMonitor
 from server.pb import open_inference_pb2, open_inference_pb2_grpc
 from server.predictor import Predictor
-from server.process import keep_for_good
 from server.provider import choose_provider
 from server.repository import Repository
 from server.scheduler import Scheduler
@@ -234,7 +233,6 @@ class Server:
             logger.exception("%s: could not be read", self.config.models)
         if self._stopping:
             return
-        keep_for_good()
         await self._show_changes()
         if self.repository.ready:
             logger.info("loaded" if self._shared else "ready")

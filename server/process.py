@@ -38,7 +38,10 @@ def loop_factory(transport: str) -> Callable[[], asyncio.AbstractEventLoop] | No
 
 
 def keep_for_good() -> None:
-    """Take what has been loaded out of the collector's sight: it would look at all of it again and find no cycle."""
+    """Take the libraries out of the collector's sight: it would look at all of it again and find no cycle.
+
+    Before models are loaded: a version that is let go may hang together in a circle.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
