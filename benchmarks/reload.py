@@ -161,8 +161,8 @@ def await_start(process: "subprocess.Popen[bytes]", traffic: Traffic) -> None:
     raise RuntimeError("the server did not start")
 
 
-def report(traffic: Traffic, resident: Sequence[float], seconds: float, threads: int, *, keep: int, out: Path) -> int:
-    """Write the page. Returns the exit status."""
+def memory_lines(resident: Sequence[float]) -> tuple[float, list[str]]:
+    """How much memory grew, as a share, and a table of it; `resident` at the start and after each reload, MB."""
     reloads = len(resident) - 1
     warm = max(SAMPLES, round(WARM_SHARE * reloads))
 
@@ -172,6 +172,20 @@ def report(traffic: Traffic, resident: Sequence[float], seconds: float, threads:
 
     marks = sorted({warm, *(round(reloads * share) for share in (0.25, 0.5, 0.75, 1.0))})
     growth = around(reloads) / around(warm) - 1
+    return growth, [
+        "| | resident, MB |",
+        "|---|---|",
+        f"| at the start, one version | {resident[0]:.1f} |",
+        *(f"| after {mark} reloads | {around(mark):.1f} |" for mark in marks),
+        "",
+        f"- growth from {warm} to {reloads} reloads: {growth:+.2%}, limit {MAX_GROWTH:.0%}",
+    ]
+
+
+def report(traffic: Traffic, resident: Sequence[float], seconds: float, threads: int, *, keep: int, out: Path) -> int:
+    """Write the page. Returns the exit status."""
+    reloads = len(resident) - 1
+    growth, memory = memory_lines(resident)
     p50, p99 = np.percentile(traffic.seconds, [50, 99]) * 1e3
     calls = (
         f"{len(traffic.failures)} of {len(traffic.seconds):,} calls failed; "
@@ -186,12 +200,7 @@ def report(traffic: Traffic, resident: Sequence[float], seconds: float, threads:
         f"{reloads} versions, {keep} kept in the folder, a look every {POLL_SECONDS:g} s; one caller on the same",
         f"machine. Resident memory is the median of {SAMPLES} reloads. `python -m benchmarks.reload`",
         "",
-        "| | resident, MB |",
-        "|---|---|",
-        f"| at the start, version 1 alone | {resident[0]:.1f} |",
-        *(f"| after {mark} reloads | {around(mark):.1f} |" for mark in marks),
-        "",
-        f"- growth from {warm} to {reloads} reloads: {growth:+.2%}, limit {MAX_GROWTH:.0%}",
+        *memory,
         f"- {calls}",
         f"- from the start of a publication to the first answer of it: {mean_ms:.0f} ms on average",
         f"- threads in the end: {threads}",

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import random
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import describe_machine
-from benchmarks.reload import LIMIT_SECONDS, MAX_GROWTH, SAMPLES, WARM_SHARE, num_threads, publish, resident_mb
+from benchmarks.reload import LIMIT_SECONDS, MAX_GROWTH, SAMPLES, memory_lines, num_threads, publish, resident_mb
 from benchmarks.startup import export_seed_model, free_port
 from export.artifact import folder
 from export.artifact.folder import Artifact
@@ -168,15 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(traffic: Traffic, rate: float, resident: Sequence[float], threads: int, options: argparse.Namespace) -> int:
     """Write the page. Returns the exit status."""
-    reloads = len(resident) - 1
-    warm = min(reloads, max(SAMPLES, round(WARM_SHARE * reloads)))
-
-    def around(reload: int) -> float:
-        """The median of the last few reloads up to that one."""
-        return statistics.median(resident[max(1, reload - SAMPLES + 1) : reload + 1])
-
-    marks = sorted({warm, *(round(reloads * share) for share in (0.25, 0.5, 0.75, 1.0))})
-    growth = around(reloads) / around(warm) - 1
+    growth, memory = memory_lines(resident)
     p50, p99 = np.percentile(traffic.seconds, [50, 99]) * 1e3
     lines = [
         "# Soak: calls all the while, a reload now and then",
@@ -187,12 +178,7 @@ def report(traffic: Traffic, rate: float, resident: Sequence[float], threads: in
         f"loop's; a reload every {options.every:g} s, {KEEP} versions kept. Every answer was held against the",
         f"first of the same window. Resident memory is the median of {SAMPLES} reloads. `python -m benchmarks.soak`",
         "",
-        "| | resident, MB |",
-        "|---|---|",
-        f"| at the start, one version | {resident[0]:.1f} |",
-        *(f"| after {mark} reloads | {around(mark):.1f} |" for mark in marks),
-        "",
-        f"- growth from {warm} to {reloads} reloads: {growth:+.2%}, limit {MAX_GROWTH:.0%}",
+        *memory,
         f"- {traffic.failures.total()} of {len(traffic.seconds):,} calls failed; p50 {p50:.2f} ms, p99 {p99:.2f} ms",
         f"- threads in the end: {threads}",
     ]

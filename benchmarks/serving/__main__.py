@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     names = [OURS + transport for transport in options.transports]
     if options.busy_poll_us and "http2" in options.transports:
-        names.insert(1, OURS + "http2" + BUSY)
+        names.insert(names.index(OURS + "http2") + 1, OURS + "http2" + BUSY)
     names += [TRITON] * (options.triton is not None) + [*LIBRARIES] * (not options.no_libraries)
     figures = ["windows/s", "p50, µs", "p99, µs", "server's CPU a call, µs", "calls/s ÷ Triton", "p50 ÷ Triton"]
     header = ["calls", "server", *figures]

@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import numpy as np
 from benchmarks.graphs.sides import Array, make_model
 from benchmarks.machine import describe_machine
 from benchmarks.serving.__main__ import CLOSE, HIDDEN, OURS, TRITON, publish, started, windows_for
-from benchmarks.serving.servers import PEERS
+from benchmarks.serving.callers import rate
 from export.evaluate import Reference
 from nextvalue import AsyncClient
 
@@ -34,7 +33,6 @@ CALLERS = (1, 8, 32, 128)
 
 async def ours(target: str, windows: Array, expected: Array, num_callers: int, seconds: float) -> float:
     """Calls a second of callers that ask again as soon as they are answered. Raises RuntimeError on a wrong answer."""
-    count = 0
     async with AsyncClient(target) as client:
 
         async def ask(k: int) -> None:
@@ -42,22 +40,21 @@ async def ours(target: str, windows: Array, expected: Array, num_callers: int, s
             if not abs(prediction.values[0] - expected[k, 0]) <= CLOSE:
                 raise RuntimeError(f"window {k}: a wrong answer")
 
-        async def keep(k: int) -> None:
-            nonlocal count
-            while time.perf_counter() < end:
-                await ask(k)
-                count += 1
-
-        await asyncio.gather(*(ask(k) for k in range(num_callers)))
-        end = time.perf_counter() + seconds
-        await asyncio.gather(*(keep(k) for k in range(num_callers)))
-    return count / seconds
+        return await rate(ask, num_callers, seconds)
 
 
 def theirs(target: str, work: Path, num_callers: int, seconds: float) -> float:
     """The same by tritonclient. Raises CalledProcessError on a wrong answer."""
     arrays = [str(work / "windows.npy"), str(work / "expected.npy")]
-    command = [sys.executable, str(PEERS / "triton_callers.py"), target, *arrays, str(num_callers), str(seconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.serving.peers.triton_callers",
+        target,
+        *arrays,
+        str(num_callers),
+        str(seconds),
+    ]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

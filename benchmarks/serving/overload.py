@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import math
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -131,25 +130,25 @@ class Load:
         return outcome
 
 
-async def measure(peer: Peer, window: int, expected: Array, seconds: float) -> tuple[float, dict[float, Outcome]]:
-    """What the server answers in a closed loop, calls a second, and what comes of shares of that.
+async def measure(peer: Peer, window: int, expected: Array, seconds: float) -> list[tuple[float, float, Outcome]]:
+    """Every share, what the server answers in a closed loop right before, calls a second, and what comes of the share.
 
     Raises RuntimeError on a wrong answer.
     """
     load = Load(peer, window, expected)
     try:
         await load.closed(2)
-        capacity = statistics.median([await load.closed(4) for _ in range(3)])
-        found = {}
+        found = []
         for share in SHARES:
-            found[share] = await load.open(share * capacity, seconds)
+            capacity = await load.closed(4)
+            found.append((share, capacity, await load.open(share * capacity, seconds)))
             await asyncio.sleep(1)
             print(f"{peer.name}, {share:.0%} of {capacity:.0f} calls/s", file=sys.stderr)
     finally:
         await load.close()
-    if wrong := sum(outcome.wrong for outcome in found.values()):
+    if wrong := sum(outcome.wrong for _, _, outcome in found):
         raise RuntimeError(f"{peer.name}: {wrong} answers were wrong")
-    return capacity, found
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,8 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{describe_machine('onnxruntime', 'grpcio')}.",
         "",
         f"LSTM, H = {HIDDEN}, T = {options.window}. Poisson arrivals for {options.seconds:g} s at shares of what the",
-        f"same server answers with {IN_FLIGHT} in flight. Server on one core, load (grpc.aio) on another; ours with",
-        f"`--max-queue-ms {options.max_queue_ms}`.",
+        f"same server answered right before, with {IN_FLIGHT} in flight. Server on one core, load (grpc.aio) on",
+        f"another; ours with `--max-queue-ms {options.max_queue_ms}`.",
         "`python -m benchmarks.serving.overload`",
         "",
         f"| {' | '.join(header)} |",
@@ -191,8 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expected = Reference(model).window(windows_for(options.window)).astype(np.float32)
         for name in names:
             with started(name, options.window, options.triton, work, options.server_core) as peer:
-                capacity, found = asyncio.run(measure(peer, options.window, expected, options.seconds))
-            for share, outcome in found.items():
+                found = asyncio.run(measure(peer, options.window, expected, options.seconds))
+            for share, capacity, outcome in found:
                 lines.append(f"| {' | '.join([name, *outcome.line(share, capacity, options.seconds)])} |")
     options.out.write_text("\n".join(lines) + "\n")
     print(options.out.read_text())

@@ -20,6 +20,11 @@ class BusyPoll:
         self._until = 0.0
         self._is_turning = False
 
+    @property
+    def is_turning(self) -> bool:
+        """Whether the loop is kept awake."""
+        return self._is_turning
+
     def answered(self, loop: asyncio.AbstractEventLoop) -> None:
         """Something was sent."""
         if not self._seconds or not self._is_idle():

@@ -76,6 +76,7 @@ class ServerCall:
         self._connection = owner.connection
         self._stream = stream
         self._handler = handler = head.handler
+        self.is_unary = not (handler.request_streaming or handler.response_streaming)
         self._loop = loop
         self._reader = MessageReader(head.encoding, max_bytes=max_message_bytes)
         deadline = None

@@ -51,8 +51,9 @@ class Http2Server:
         self._handlers: dict[str, Handler] = {}
         self.max_message_bytes = max_message_bytes
         self.limits = limits or Limits()
-        self.num_calls = 0
-        self.busy_poll = BusyPoll(busy_poll_seconds, is_idle=lambda: not self.num_calls)
+        # A stream may be open for hours and want nothing.
+        self.num_unary_calls = 0
+        self.busy_poll = BusyPoll(busy_poll_seconds, is_idle=lambda: not self.num_unary_calls)
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._connections: set[_Protocol] = set()
@@ -297,7 +298,7 @@ class _Protocol(asyncio.Protocol):
         if head is not None:
             call = ServerCall(self, stream, head, self._loop, max_message_bytes=self._server.max_message_bytes)
             self.calls[stream] = call
-            self._server.num_calls += 1
+            self._server.num_unary_calls += call.is_unary
             if ends:
                 call.receive(b"", ends=True)
 
@@ -335,8 +336,9 @@ class _Protocol(asyncio.Protocol):
 
     def ended(self, stream: int) -> None:
         """A call is over."""
-        if self.calls.pop(stream, None) is not None:
-            self._server.num_calls -= 1
+        call = self.calls.pop(stream, None)
+        if call is not None:
+            self._server.num_unary_calls -= call.is_unary
 
     # ---- the end ----
 

@@ -1,4 +1,4 @@
-"""Callers of tritonclient's asyncio client: triton_callers.py TARGET WINDOWS.npy EXPECTED.npy CALLERS SECONDS.
+"""Callers of tritonclient's asyncio client: triton_callers TARGET WINDOWS.npy EXPECTED.npy CALLERS SECONDS.
 
 A process of its own, since tritonclient brings the protocol's messages under the names that ours have. Prints calls
 a second.
@@ -6,17 +6,18 @@ a second.
 
 import asyncio
 import sys
-import time
 
 import numpy as np
 import tritonclient.grpc.aio as client
+
+from benchmarks.serving.callers import rate
 
 CLOSE = 1e-5
 
 
 async def main(target: str, windows: str, expected: str, num_callers: int, seconds: float) -> None:
     """Callers that ask again as soon as they are answered. Raises RuntimeError on a wrong answer."""
-    windows_NTF, expected_N1, count = np.load(windows), np.load(expected), 0
+    windows_NTF, expected_N1 = np.load(windows), np.load(expected)
     triton = client.InferenceServerClient(target)
 
     async def ask(k: int) -> None:
@@ -26,16 +27,7 @@ async def main(target: str, windows: str, expected: str, num_callers: int, secon
         if not abs(reply.as_numpy("y")[0, 0] - expected_N1[k, 0]) <= CLOSE:
             raise RuntimeError(f"window {k}: a wrong answer")
 
-    async def keep(k: int) -> None:
-        nonlocal count
-        while time.perf_counter() < end:
-            await ask(k)
-            count += 1
-
-    await asyncio.gather(*(ask(k) for k in range(num_callers)))
-    end = time.perf_counter() + seconds
-    await asyncio.gather(*(keep(k) for k in range(num_callers)))
-    print(count / seconds)
+    print(await rate(ask, num_callers, seconds))
     await triton.close()
 
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.errors import StartupError
 from server.http2 import frames
+from server.http2.listener import Http2Server
 from server.pb import open_inference_pb2 as oip
 from tests.server.harness import (
     LIMIT_SECONDS,
@@ -116,6 +117,37 @@ async def test_deadlines_and_cancellation_reach_the_queue(models: Path, demo: Or
             await first
         await eventually(lambda: running.requests("Predict", "CANCELLED", "demo", "1") == 1, "the count")
         assert running.requests("Predict", "DEADLINE_EXCEEDED", "demo", "1") == 1
+
+
+async def test_busy_polling_ends_and_counts_every_call_off(
+    models: Path, demo: Oracle, generator: np.random.Generator
+) -> None:
+    """Answered, refused, late or left: none is thought to go on; a stream that is open changes nothing."""
+    windows = demo.random_windows(generator, 3)
+    async with serving(models, transport="http2", busy_poll_us="2000") as running:
+        own = running.server._grpc
+        assert isinstance(own, Http2Server)
+        watch = aiter(
+            health_pb2_grpc.HealthStub(running.channel).Watch(health_pb2.HealthCheckRequest(service="readiness"))
+        )
+        await anext(watch)
+        demo.assert_right(await running.predict("demo", windows), demo.predict(windows))
+        assert own.busy_poll.is_turning
+        await eventually(lambda: not own.busy_poll.is_turning, "sleep")
+        await refusal(running.next_value.Predict(predict_request("nobody", windows)))
+        with running.held("demo") as held:
+            first = asyncio.create_task(running.predict("demo", windows))
+            await eventually(lambda: held.batches, "a run")
+            await refusal(running.next_value.Predict(predict_request("demo", windows), timeout=0.05))
+            leaver = running.next_value.Predict(predict_request("demo", windows))
+            await eventually(lambda: own.num_unary_calls == 2, "both")
+            leaver.cancel()
+            await eventually(lambda: own.num_unary_calls == 1, "the one that is held")
+            assert not own.busy_poll.is_turning
+            held.release.set()
+            await first
+        assert own.num_unary_calls == 0
+        await eventually(lambda: not own.busy_poll.is_turning, "sleep")
 
 
 async def test_streams_in_order_and_to_their_end(http2: Running, demo: Oracle, generator: np.random.Generator) -> None:
