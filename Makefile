@@ -6,7 +6,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 STUB_PROTOS := nextvalue/v1/nextvalue.proto server/pb/open_inference.proto
 
-.PHONY: demo test check bench gpu-check venv kserve stubs format clean
+.PHONY: demo test check deploy-check bench gpu-check venv kserve stubs format clean
 
 venv: $(VENV)/.installed
 
@@ -41,6 +41,17 @@ check: venv
 	$(MAKE) stubs
 	git diff --exit-code -- nextvalue/v1 server/pb
 
+# The tools that deploy/ is for, in an environment of their own; promtool is Debian's (package prometheus).
+DEPLOY := deploy/.venv
+
+$(DEPLOY)/.installed: deploy/requirements.txt
+	$(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+deploy-check: venv $(DEPLOY)/.installed
+	DEPLOY_CHECK=1 $(PY) -m pytest tests/deploy
+
 # The generator is older than the protobuf runtime on purpose (docs/decisions/0003-pins.md).
 stubs: venv
 	PATH=$(VENV)/bin:$$PATH $(PY) -m grpc_tools.protoc -Iproto -Iserver/pb=proto/inference \
@@ -61,4 +72,4 @@ format: venv
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(KSERVE) runs/demo
+	rm -rf $(VENV) $(KSERVE) $(DEPLOY) runs/demo

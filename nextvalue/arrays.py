@@ -20,8 +20,11 @@ def to_float32(values: ArrayLike, *, field: str) -> Float32Array:
     """
     try:
         array = np.asarray(values)
-        with np.errstate(over="ignore"):  # too large becomes infinite, which is refused by name below
-            array_32 = array.astype(np.float32, casting="unsafe" if array.dtype == object else "same_kind")
+        if array.dtype == np.float32:
+            array_32 = array
+        else:
+            with np.errstate(over="ignore"):  # too large becomes infinite, which is refused by name below
+                array_32 = array.astype(np.float32, casting="unsafe" if array.dtype == object else "same_kind")
     except (TypeError, ValueError) as error:
         raise invalid(f"{field} is not an array of real numbers: {error}") from error
     finite = np.isfinite(array_32)

@@ -29,13 +29,15 @@ def kind_of(request: pb.PredictRequest) -> Hashable:
 
 def size_of(request: pb.PredictRequest) -> int:
     """Bytes that a request adds to a joined message, or its rows to the reply, whichever are more; about right."""
-    asked = len(request.windows.raw_values)
+    windows = request.windows
+    asked = len(windows.raw_values)
     if request.HasField("future"):
         asked += len(request.future.raw_values)
     if request.HasField("time_seconds"):
         asked += len(request.time_seconds.raw_values)
-    asked += sum(4 * len(name) + 4 for name in request.series)  # a character has up to 4 bytes in UTF-8
-    answered = 4 * request.windows.shape[0] * request.horizon
+    if request.series:
+        asked += sum(4 * len(name) + 4 for name in request.series)  # a character has up to 4 bytes in UTF-8
+    answered = 4 * windows.shape[0] * request.horizon
     if request.HasField("intervals"):
         answered *= 1 + 2 * len(request.intervals.levels)
     return max(asked, answered)

@@ -37,7 +37,7 @@ BeforeRetry = Callable[[grpc.RpcError, float], None]
 Send = Callable[[pb.PredictRequest, float, BeforeRetry | None], Awaitable[pb.PredictResponse]]
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class _Caller(JoinableCall):
     """A call with what its caller asked and awaits."""
 
@@ -65,6 +65,9 @@ class Joiner:
         self._unknown_series = UnknownSeries()
         self._flushing: set[Hashable] = set()
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
+        # Callers that wait, and one timer for the deadlines of all: most are answered long before theirs.
+        self._waiting: set[_Caller] = set()
+        self._expiry: asyncio.TimerHandle | None = None
         self._tasks: dict[Message[_Caller], asyncio.Task[None]] = {}
 
     async def predict(self, exchange: PredictExchange, timeout_seconds: float) -> Prediction:
@@ -80,7 +83,8 @@ class Joiner:
             request.series and self._unknown_series.unclear(request.model, request.series)
         ):
             return self._finished(exchange, await self._send(request, timeout_seconds, None))
-        now = self._loop.time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         caller = _Caller(
             kind=kind_of(request),
             num_windows=num_windows,
@@ -88,16 +92,19 @@ class Joiner:
             deadline=now + timeout_seconds,
             due=now + min(MAX_WAIT_SECONDS, MAX_WAIT_SHARE * timeout_seconds),
             exchange=exchange,
-            answer=self._loop.create_future(),
+            answer=loop.create_future(),
         )
         self._queue.add(caller)
         self._look(caller.kind, now)
-        timer = self._loop.call_at(caller.deadline, self._expire, caller)
+        self._waiting.add(caller)
+        if self._expiry is None or caller.deadline < self._expiry.when():
+            self._expire_at(caller.deadline)
         try:
             return await caller.answer
         finally:
-            timer.cancel()
-            self._leave(caller)
+            self._waiting.discard(caller)
+            if not caller.closed:
+                self._leave(caller)
 
     async def close(self) -> None:
         """Ends calls that were not sent yet, and waits for the end of the others: the channel was closed."""
@@ -106,6 +113,9 @@ class Joiner:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     @property
@@ -218,7 +228,24 @@ class Joiner:
             caller.answer.set_result(prediction)
         self._queue.leave(caller)
 
-    def _expire(self, caller: _Caller) -> None:
+    def _expire_at(self, deadline: float) -> None:
+        """Look for callers whose time is up, then and not before."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = self._loop.call_at(deadline, self._expire, deadline)
+
+    def _expire(self, now: float) -> None:
+        """Tell those whose deadline has passed; the next to do so has its timer."""
+        self._expiry = None
+        # Not before `now`, which a timer may ring a moment ahead of.
+        now = max(now, self._loop.time())
+        for caller in [caller for caller in self._waiting if caller.deadline <= now]:
+            self._waiting.discard(caller)
+            self._give_up(caller)
+        if self._waiting:
+            self._expire_at(min(caller.deadline for caller in self._waiting))
+
+    def _give_up(self, caller: _Caller) -> None:
         _fail(caller, _too_late())
         self._leave(caller)
 

@@ -51,6 +51,8 @@ READINESS = ("", "readiness")
 LIVENESS = "liveness"
 # Of a reply, beside its predictions: names and numbers.
 REPLY_OVERHEAD_BYTES = 4096
+# A probe names a service.
+MAX_PROBE_BYTES = 4096
 # Health watches have no end of their own; so long after the last change they get one.
 _WATCH_GRACE_SECONDS = 0.1
 
@@ -95,8 +97,10 @@ class Server:
         self.parity = self._parity_monitor()
         self.grpc_port = 0
         self.metrics_port = 0
+        self.health_port = 0
         self._health = Health()
         self._grpc: grpc.aio.Server | Http2Server | None = None
+        self._probed: Http2Server | None = None
         self._calls: Calls | None = None
         self._streams: Streams | None = None
         self._page: tuple[WSGIServer, Thread] | None = None
@@ -129,6 +133,8 @@ class Server:
             raise
         hosts = [split_address(address)[0] for address in (self.config.grpc, self.config.metrics)]
         logger.info("listening grpc=%s:%d metrics=%s:%d", hosts[0], self.grpc_port, hosts[1], self.metrics_port)
+        if self._probed is not None:
+            logger.info("listening health=%s:%d", split_address(self.config.health_listen)[0], self.health_port)
         if self.parity is not None:
             self.parity.start()
         self._loading = asyncio.create_task(self._load())
@@ -195,10 +201,30 @@ class Server:
             self.grpc_port = server.add_insecure_port(self.config.grpc)
         except RuntimeError:
             raise StartupError(f"grpc is {self.config.grpc!r}; cannot listen there (is the port taken?)") from None
+        probed = self._probe_server()
         await self._set_health(READINESS, _NOT_SERVING)
         await self._set_health((LIVENESS,), _SERVING)
+        if probed is not None:
+            await probed.start()
+            self._probed = probed
         await server.start()
         self._grpc = server
+
+    def _probe_server(self) -> Http2Server | None:
+        """Health alone, for whoever probes: it speaks no TLS and has no token. None without `--health-listen`.
+
+        Raises StartupError if the port cannot be had.
+        """
+        address = self.config.health_listen
+        if not address:
+            return None
+        probed = Http2Server(max_message_bytes=MAX_PROBE_BYTES, reuse_port=self._shared)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, probed)
+        try:
+            self.health_port = probed.add_insecure_port(address)
+        except RuntimeError:
+            raise StartupError(f"health-listen is {address!r}; cannot listen there (is the port taken?)") from None
+        return probed
 
     def _transport(self, max_message_bytes: int) -> Any:
         """Who speaks gRPC, as `--transport` says."""
@@ -360,6 +386,9 @@ class Server:
             loop.call_later(_WATCH_GRACE_SECONDS, self._health.end_watches)
             # Answers that are made still have to reach their callers; it returns as soon as all have.
             await self._grpc.stop(max(give_up - loop.time(), 2 * _WATCH_GRACE_SECONDS))
+        if self._probed is not None:
+            # Last: a probe during the drain is told that the server lives, and is not ready.
+            await self._probed.stop(_WATCH_GRACE_SECONDS)
         if self._loading is not None:
             await self._loading
         if self._watching is not None:

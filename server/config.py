@@ -29,6 +29,7 @@ class Config:
     models: Path
     grpc: str
     metrics: str
+    health_listen: str
     provider: Choice
     reference: str
     parity_share: float
@@ -75,6 +76,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("models", _folder, None, "the model repository, a folder")
     option("grpc", _address, "127.0.0.1:50051", "HOST:PORT of the gRPC services; port 0 takes a free one")
     option("metrics", _address, "127.0.0.1:9464", "HOST:PORT of the Prometheus page")
+    option("health-listen", _address_or_none, "", "HOST:PORT of grpc.health.v1 alone, always plaintext, for probes")
     option("provider", _one_of("auto", "cpu", "cuda"), "auto", "auto, cpu, or cuda (start-up fails without it)")
     option("reference", _reference, "auto", "live parity: auto (if torch is installed), off, or unix:PATH to join one")
     option("parity-share", _number(0, 1), "0.01", "share of runs that the reference recomputes, from 0 to 1")
@@ -122,6 +124,10 @@ def _address(text: str) -> str:
     if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT with a port from 0 to 65535")
     return text
+
+
+def _address_or_none(text: str) -> str:
+    return text and _address(text)
 
 
 def _reference(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Holds the gRPC address for the workers.
+"""Holds an address for the workers.
 
 Bound, so that nobody else has it; not listening, so that no call waits where nobody accepts.
 """
@@ -14,7 +14,7 @@ from server.errors import StartupError
 class HeldPort:
     """An address that workers of this user may share (SO_REUSEPORT), from before the first until after the last."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, option: str = "grpc") -> None:
         """Port 0 takes a free one. Raises StartupError if the address cannot be had."""
         host, port = split_address(address)
         self._sockets: list[socket.socket] = []
@@ -34,7 +34,7 @@ class HeldPort:
                 raise OSError(errno.EADDRNOTAVAIL, missing)
         except OSError as error:
             self.close()
-            raise StartupError(f"grpc is {address!r}; cannot listen there: {error.strerror}") from None
+            raise StartupError(f"{option} is {address!r}; cannot listen there: {error.strerror}") from None
         self.address = f"{address.rpartition(':')[0]}:{self.port}"
 
     @property

@@ -72,13 +72,18 @@ class Supervisor:
         """Everything the workers share. Raises StartupError if a port cannot be had."""
         config = self._config
         port = stack.enter_context(HeldPort(config.grpc))
+        health = config.health_listen
+        if health:
+            health = stack.enter_context(HeldPort(health, option="health-listen")).address
         self._folder = MetricsFolder()
         stack.callback(self._folder.close)
         page = Page(config.metrics, self._folder)
         stack.callback(page.close)
         hosts = [split_address(address)[0] for address in (config.grpc, config.metrics)]
         logger.info("listening grpc=%s:%d metrics=%s:%d", hosts[0], port.port, hosts[1], page.port)
-        self._config = replace(config, grpc=port.address, reference=self._reference(stack))
+        if health:
+            logger.info("listening health=%s", health)
+        self._config = replace(config, grpc=port.address, health_listen=health, reference=self._reference(stack))
 
     def _reference(self, stack: ExitStack) -> str:
         """What workers are told of the reference: with `auto` there is one for all."""

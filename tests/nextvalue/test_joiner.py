@@ -282,7 +282,7 @@ async def test_leaving_at_the_very_moment_of_sending_blocks_nobody(
     def begin_too_late(self: joiner.Joiner, message: Any, now: float) -> None:
         begin(self, message, now)
         for caller in message.calls:
-            self._expire(caller)
+            self._give_up(caller)
 
     async with AsyncClient(fake.target) as client:
         monkeypatch.setattr(joiner.Joiner, "_start", begin_too_late)

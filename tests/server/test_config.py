@@ -13,6 +13,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "models": ("/a/b", Path("/a/b"), "c", Path("c")),
     "grpc": ("0.0.0.0:1", "0.0.0.0:1", "[::1]:65535", "[::1]:65535"),
     "metrics": ("127.0.0.1:0", "127.0.0.1:0", "host:2", "host:2"),
+    "health-listen": ("0.0.0.0:3", "0.0.0.0:3", "", ""),
     "provider": ("cuda", "cuda", "cpu", "cpu"),
     "tune": ("load", "load", "off", "off"),
     "batch-invariant": ("on", "on", "off", "off"),
