@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nextvalue.errors import invalid
-from nextvalue.v1.nextvalue_pb2 import FloatArray, IntArray
+from nextvalue.v1.nextvalue_pb2 import FloatArray
 
 Float32Array = NDArray[np.float32]
 Int64Array = NDArray[np.int64]
@@ -34,14 +34,19 @@ def to_float32(values: ArrayLike, *, field: str) -> Float32Array:
     return array_32
 
 
+def floats(array: Float32Array) -> bytes:
+    """The elements in C order, little endian."""
+    return array.astype("<f4", copy=False).tobytes()
+
+
+def integers(array: Int64Array) -> bytes:
+    """The elements in C order, little endian."""
+    return array.astype("<i8", copy=False).tobytes()
+
+
 def pack(array: Float32Array) -> FloatArray:
-    """The array as a message, its elements as little-endian bytes."""
-    return FloatArray(shape=array.shape, raw_values=array.astype("<f4", copy=False).tobytes())
-
-
-def pack_integers(array: Int64Array) -> IntArray:
-    """The array as a message, its elements as little-endian bytes."""
-    return IntArray(shape=array.shape, raw_values=array.astype("<i8", copy=False).tobytes())
+    """The array as a message."""
+    return FloatArray(shape=array.shape, raw_values=floats(array))
 
 
 def unpack(message: FloatArray, *, field: str) -> Float32Array:

@@ -4,74 +4,64 @@ Shapes: N windows, T values per window, F features.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import TypeVar
+from dataclasses import replace
 
+from nextvalue.messages import Packed, PredictExchange
 from nextvalue.results import Prediction
-from nextvalue.v1 import nextvalue_pb2 as pb
-
-AnyArray = TypeVar("AnyArray", pb.FloatArray, pb.IntArray)
 
 
-def kind_of(request: pb.PredictRequest) -> Hashable:
-    """What requests must have in common to be joined: all but their rows."""
+def kind_of(asked: PredictExchange) -> Hashable:
+    """What calls must have in common to be joined: all but their rows."""
     return (
-        request.model,
-        request.version,
-        request.horizon,
-        request.rollout,
-        tuple(request.windows.shape[1:]),
-        tuple(request.intervals.levels) if request.HasField("intervals") else None,
-        request.HasField("future"),
-        request.HasField("time_seconds"),
-        bool(request.series),
+        asked.model,
+        asked.version,
+        asked.horizon,
+        asked.rollout,
+        asked.windows.shape[1:],
+        asked.levels,
+        asked.future is not None,
+        asked.time_seconds is not None,
+        bool(asked.series),
     )
 
 
-def size_of(request: pb.PredictRequest) -> int:
-    """Bytes that a request adds to a joined message, or its rows to the reply, whichever are more; about right."""
-    windows = request.windows
-    asked = len(windows.raw_values)
-    if request.HasField("future"):
-        asked += len(request.future.raw_values)
-    if request.HasField("time_seconds"):
-        asked += len(request.time_seconds.raw_values)
-    if request.series:
-        asked += sum(4 * len(name) + 4 for name in request.series)  # a character has up to 4 bytes in UTF-8
-    answered = 4 * windows.shape[0] * request.horizon
-    if request.HasField("intervals"):
-        answered *= 1 + 2 * len(request.intervals.levels)
-    return max(asked, answered)
+def size_of(asked: PredictExchange) -> int:
+    """Bytes that a call adds to a joined message, or its rows to the reply, whichever are more; about right."""
+    windows = asked.windows
+    sent = len(windows.data)
+    if asked.future is not None:
+        sent += len(asked.future.data)
+    if asked.time_seconds is not None:
+        sent += len(asked.time_seconds.data)
+    if asked.series:
+        sent += sum(4 * len(name) + 4 for name in asked.series)  # a character has up to 4 bytes in UTF-8
+    answered = 4 * windows.shape[0] * asked.horizon
+    if asked.levels is not None:
+        answered *= 1 + 2 * len(asked.levels)
+    return max(sent, answered)
 
 
-def joined(requests: Sequence[pb.PredictRequest]) -> pb.PredictRequest:
-    """One request with the rows of all, in their order. They are of one kind; a single one is itself."""
-    first = requests[0]
-    if len(requests) == 1:
+def joined(calls: Sequence[PredictExchange]) -> PredictExchange:
+    """One call with the rows of all, in their order. They are of one kind; a single one is itself."""
+    first = calls[0]
+    if len(calls) == 1:
         return first
-    request = pb.PredictRequest(
-        model=first.model,
-        version=first.version,
-        windows=_stacked(pb.FloatArray, [each.windows for each in requests]),
-        horizon=first.horizon,
-        rollout=first.rollout,
+    return replace(
+        first,
+        windows=_stacked([each.windows for each in calls]),
+        future=_stacked([each.future for each in calls if each.future is not None]) if first.future else None,
+        time_seconds=_stacked([each.time_seconds for each in calls if each.time_seconds is not None])
+        if first.time_seconds
+        else None,
+        series=[name for each in calls for name in each.series],
+        one_window=False,
     )
-    if first.HasField("future"):
-        request.future.CopyFrom(_stacked(pb.FloatArray, [each.future for each in requests]))
-    if first.HasField("time_seconds"):
-        request.time_seconds.CopyFrom(_stacked(pb.IntArray, [each.time_seconds for each in requests]))
-    if first.HasField("intervals"):
-        request.intervals.CopyFrom(first.intervals)
-    for each in requests:
-        request.series.extend(each.series)
-    return request
 
 
-def _stacked(kind: type[AnyArray], arrays: Sequence[AnyArray]) -> AnyArray:
+def _stacked(arrays: Sequence[Packed]) -> Packed:
     """Arrays in C order, alike but for their first extent, are joined along it by joining their bytes."""
-    return kind(
-        shape=[sum(array.shape[0] for array in arrays), *arrays[0].shape[1:]],
-        raw_values=b"".join([array.raw_values for array in arrays]),
-    )
+    num_rows = sum([array.shape[0] for array in arrays])
+    return Packed((num_rows, *arrays[0].shape[1:]), b"".join([array.data for array in arrays]))
 
 
 def rows_of(whole: Prediction, start: int, stop: int, *, one_window: bool, num_unknown_series: int) -> Prediction:

@@ -77,16 +77,15 @@ class Joiner:
             NextvalueError: as if the call had been sent alone.
         """
         check_timeout(timeout_seconds)
-        request = exchange.request
-        num_windows, num_bytes = request.windows.shape[0], size_of(request)
+        num_windows, num_bytes = exchange.windows.shape[0], size_of(exchange)
         if not self._queue.has_room_beside(num_windows=num_windows, num_bytes=num_bytes) or (
-            request.series and self._unknown_series.unclear(request.model, request.series)
+            exchange.series and self._unknown_series.unclear(exchange.model, exchange.series)
         ):
-            return self._finished(exchange, await self._send(request, timeout_seconds, None))
+            return self._finished(exchange, await self._send(exchange.request, timeout_seconds, None))
         loop = asyncio.get_running_loop()
         now = loop.time()
         caller = _Caller(
-            kind=kind_of(request),
+            kind=kind_of(exchange),
             num_windows=num_windows,
             num_bytes=num_bytes,
             deadline=now + timeout_seconds,
@@ -161,12 +160,12 @@ class Joiner:
         """One message on its way. In the end every caller that waits is answered, or on its way alone."""
         callers = message.calls
         try:
-            request = joined([caller.exchange.request for caller in callers])
-            reply = await self._send(request, timeout_seconds, partial(self._before_retry, message))
+            exchange = joined([caller.exchange for caller in callers])
+            reply = await self._send(exchange.request, timeout_seconds, partial(self._before_retry, message))
             if len(callers) == 1:
-                self._answer(callers[0], self._finished(callers[0].exchange, reply))
+                self._answer(callers[0], self._finished(exchange, reply))
             else:
-                self._give_rows(callers, PredictExchange(request, one_window=False).finish(reply))
+                self._give_rows(callers, exchange.finish(reply))
                 self._send_alone(message)  # those whose count the rows do not tell
         except Exception as error:  # noqa: BLE001 -- whoever waits is told, of a bug of ours as well
             if len(callers) > 1 and _may_be_personal(error):
@@ -191,7 +190,7 @@ class Joiner:
         """Answers every caller, except where the number of its unknown series cannot be told."""
         counts: list[int | None] = [0] * len(callers)
         if whole.num_unknown_series:
-            series = [caller.exchange.request.series for caller in callers]
+            series = [caller.exchange.series for caller in callers]
             counts = self._unknown_series.counts(whole.model, whole.version, series, whole.num_unknown_series)
         ends = accumulate((caller.num_windows for caller in callers), initial=0)
         for caller, count, (start, stop) in zip(callers, counts, pairwise(ends), strict=True):
@@ -201,8 +200,8 @@ class Joiner:
 
     def _finished(self, exchange: PredictExchange, reply: pb.PredictResponse) -> Prediction:
         """The answer to a call that was sent alone."""
-        if exchange.request.series:
-            series, count = exchange.request.series, reply.num_unknown_series
+        if exchange.series:
+            series, count = exchange.series, reply.num_unknown_series
             self._unknown_series.answered_alone(reply.model, reply.version, series, count)
         return exchange.finish(reply)
 

@@ -6,13 +6,13 @@ Shapes: N windows, T values per window, F features.
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, SupportsIndex
+from typing import NamedTuple, Self, SupportsIndex
 
 import grpc
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nextvalue.arrays import Float32Array, Int64Array, pack, pack_integers, to_float32, unpack
+from nextvalue.arrays import Float32Array, floats, integers, to_float32, unpack
 from nextvalue.errors import ServerError, invalid
 from nextvalue.results import Model, ModelDescription, ModelState, ModelVersion, Prediction
 from nextvalue.times import Times, to_seconds
@@ -32,16 +32,42 @@ Levels = bool | float | Sequence[float]
 ID = str | int | np.integer
 
 
-@dataclass(frozen=True)
+class Packed(NamedTuple):
+    """An array as it travels: its extents, and its elements as little-endian bytes."""
+
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
 class PredictExchange:
-    """One `Predict`: the request, and what its reply must look like.
+    """One `Predict`: what is asked, and what the reply must look like.
+
+    Checked, and as bytes already: what a caller does to its arrays meanwhile changes nothing. The request is made of it
+    when it is sent, alone or with others (`nextvalue.joined`).
 
     Attributes:
-        request: what is sent.
+        model: name of the model.
+        version: number or label; empty: the server's choice.
+        horizon: how many values ahead.
+        rollout: what follows a predicted value, as a number of the wire.
+        windows: [N, T] or [N, T, F].
+        future: [N, horizon - 1, F - 1], or None.
+        time_seconds: [N, T], or None.
+        series: N ids, or none.
+        levels: of the intervals asked for, none for all; None where none are asked for.
         one_window: whether the caller gave one window [T] and so gets [horizon] back.
     """
 
-    request: pb.PredictRequest
+    model: str
+    version: str
+    horizon: int
+    rollout: "pb.Rollout.ValueType"
+    windows: Packed
+    future: Packed | None
+    time_seconds: Packed | None
+    series: Sequence[str]
+    levels: tuple[float, ...] | None
     one_window: bool
 
     @classmethod
@@ -58,7 +84,7 @@ class PredictExchange:
         intervals: Levels | None = None,
         rollout: str = SLIDING,
     ) -> Self:
-        """Checks what can be checked without knowing the model, and builds the request.
+        """Checks what can be checked without knowing the model.
 
         Raises:
             InvalidArgument: an argument cannot be right for any model.
@@ -71,20 +97,47 @@ class PredictExchange:
         array = to_float32(windows, field="windows")
         if array.ndim not in {1, 2, 3} or 0 in array.shape:
             raise invalid(f"windows has shape {list(array.shape)}: must be [T], [N, T] or [N, T, F], none of them 0")
-        batch = array[None] if array.ndim == 1 else array
-        request = pb.PredictRequest(model=model, version=str(version), windows=pack(batch), horizon=horizon)
-        if future is not None:
-            request.future.CopyFrom(pack(_future(future, batch, horizon)))
-        if times is not None:
-            request.time_seconds.CopyFrom(pack_integers(_times(times, batch)))
-        if series is not None:
-            request.series.extend(_series(series, len(batch)))
-        if intervals is not None and intervals is not False:
-            request.intervals.CopyFrom(pb.Intervals(levels=_levels(intervals)))
+        one_window = array.ndim == 1
+        batch = array[None] if one_window else array
         if rollout not in ROLLOUTS:
             raise invalid(f"rollout is {rollout!r}: must be one of {', '.join(ROLLOUTS)}")
-        request.rollout = ROLLOUTS[rollout]
-        return cls(request, one_window=array.ndim == 1)
+        return cls(
+            model=model,
+            version=str(version),
+            horizon=horizon,
+            rollout=ROLLOUTS[rollout],
+            windows=Packed(batch.shape, floats(batch)),
+            future=None if future is None else _future(future, batch, horizon),
+            time_seconds=None if times is None else _times(times, batch),
+            series=() if series is None else _series(series, len(batch)),
+            levels=None if intervals is None or intervals is False else _levels(intervals),
+            one_window=one_window,
+        )
+
+    @property
+    def num_windows(self) -> int:
+        """N."""
+        return self.windows.shape[0]
+
+    @property
+    def request(self) -> pb.PredictRequest:
+        """What is sent if it is sent alone."""
+        request = pb.PredictRequest(
+            model=self.model,
+            version=self.version,
+            windows=pb.FloatArray(shape=self.windows.shape, raw_values=self.windows.data),
+            horizon=self.horizon,
+            rollout=self.rollout,
+            series=self.series,
+        )
+        if self.future is not None:
+            request.future.CopyFrom(pb.FloatArray(shape=self.future.shape, raw_values=self.future.data))
+        if self.time_seconds is not None:
+            times = self.time_seconds
+            request.time_seconds.CopyFrom(pb.IntArray(shape=times.shape, raw_values=times.data))
+        if self.levels is not None:
+            request.intervals.CopyFrom(pb.Intervals(levels=self.levels))
+        return request
 
     def finish(self, reply: pb.PredictResponse) -> Prediction:
         """The prediction in a reply.
@@ -92,12 +145,12 @@ class PredictExchange:
         Raises:
             ServerError: the reply does not fit the request.
         """
-        shape = (self.request.windows.shape[0], self.request.horizon)
+        shape = (self.num_windows, self.horizon)
         lower = upper = levels = None
-        if self.request.HasField("intervals"):
-            levels, asked = tuple(reply.levels), list(self.request.intervals.levels)
-            if not levels or len(levels) != len(asked or levels):
-                raise _unusable(f"levels are {list(levels)}: asked for {asked or 'all'}")
+        if self.levels is not None:
+            levels = tuple(reply.levels)
+            if not levels or len(levels) != len(self.levels or levels):
+                raise _unusable(f"levels are {list(levels)}: asked for {list(self.levels) or 'all'}")
             lower = self._array(reply.lower, "lower", (*shape, len(levels)))
             upper = self._array(reply.upper, "upper", (*shape, len(levels)))
         return Prediction(
@@ -122,7 +175,7 @@ class PredictExchange:
         return values[0] if self.one_window else values
 
 
-def _future(future: ArrayLike, batch: Float32Array, horizon: int) -> Float32Array:
+def _future(future: ArrayLike, batch: Float32Array, horizon: int) -> Packed:
     num_covariates = batch.shape[2] - 1 if batch.ndim == 3 else 0
     expected = (len(batch), horizon - 1, num_covariates)
     covariates = to_float32(future, field="future")
@@ -131,10 +184,10 @@ def _future(future: ArrayLike, batch: Float32Array, horizon: int) -> Float32Arra
             f"future has shape {list(covariates.shape)}: windows of shape {list(batch.shape)} and horizon "
             f"{horizon} need [N, horizon - 1, F - 1] = {list(expected)}"
         )
-    return covariates
+    return Packed(covariates.shape, floats(covariates))
 
 
-def _times(times: Times, batch: Float32Array) -> Int64Array:
+def _times(times: Times, batch: Float32Array) -> Packed:
     seconds = to_seconds(times, field="times")
     expected = batch.shape[:2]
     if seconds.shape not in {expected, expected[1:]}:
@@ -142,7 +195,7 @@ def _times(times: Times, batch: Float32Array) -> Int64Array:
             f"times has shape {list(seconds.shape)}: windows of shape {list(batch.shape)} need [N, T] = "
             f"{list(expected)}, or [T] for all of them"
         )
-    return np.broadcast_to(seconds, expected)
+    return Packed(expected, integers(np.broadcast_to(seconds, expected)))
 
 
 def _series(series: str | int | Sequence[str | int], num_windows: int) -> list[str]:
@@ -158,14 +211,14 @@ def _series(series: str | int | Sequence[str | int], num_windows: int) -> list[s
     return [str(name) for name in ids]
 
 
-def _levels(intervals: Levels) -> list[float]:
+def _levels(intervals: Levels) -> tuple[float, ...]:
     """The levels to ask for; none for all."""
     if intervals is True:
-        return []
+        return ()
     try:
         levels: list[float] = np.atleast_1d(np.asarray(intervals, np.float64)).tolist()
         if levels and all(0 < level < 1 for level in levels):
-            return levels
+            return tuple(levels)
     except (TypeError, ValueError):  # no numbers, or lists of lists
         pass
     raise invalid(f"intervals is {intervals!r}: must be True for all the model has, or levels between 0 and 1")

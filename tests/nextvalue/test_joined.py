@@ -24,8 +24,8 @@ PLAIN: dict[str, Any] = {"horizon": 1, "version": ""}
 WINDOWS = np.arange(24.0).reshape(2, 4, 3)
 
 
-def request(windows: Any = WINDOWS, **options: Any) -> pb.PredictRequest:
-    return PredictExchange.start("demo", windows, **options).request
+def call(windows: Any = WINDOWS, **options: Any) -> PredictExchange:
+    return PredictExchange.start("demo", windows, **options)
 
 
 def stacked(*arrays: Any) -> Any:
@@ -36,27 +36,35 @@ def test_joined_requests_are_the_request_of_all_rows() -> None:
     """Byte for byte what one caller would have sent for all of them."""
     other = ALL | {"future": -ALL["future"][:1], "times": ALL["times"][1:] + 9, "series": ["c"]}
     together = ALL | {key: stacked(ALL[key], other[key]) for key in ("future", "times")} | {"series": ["ü", "b", "c"]}
-    assert joined([request(**ALL), request(-WINDOWS[:1], **other)]) == request(
-        stacked(WINDOWS, -WINDOWS[:1]), **together
-    )
-    assert joined([request(**PLAIN), request(**PLAIN)]) == request(stacked(WINDOWS, WINDOWS), **PLAIN)
-    alone = request(**ALL)
+    both = joined([call(**ALL), call(-WINDOWS[:1], **other)])
+    assert both.request == call(stacked(WINDOWS, -WINDOWS[:1]), **together).request
+    assert joined([call(**PLAIN)] * 2).request == call(stacked(WINDOWS, WINDOWS), **PLAIN).request
+    alone = call(**ALL)
     assert joined([alone]) is alone
+    singles = joined([call(WINDOWS[0, :, 0], **PLAIN), call(WINDOWS[1, :, 0], **PLAIN)])
+    assert (singles.num_windows, singles.one_window) == (2, False)
+
+
+def test_what_a_caller_does_to_its_array_later_is_not_sent() -> None:
+    windows = WINDOWS.astype(np.float32)
+    asked = call(windows, **PLAIN)
+    windows[:] = 0
+    assert asked.request == call(**PLAIN).request
 
 
 def test_no_field_is_forgotten() -> None:
     """A field that the .proto gains has to be joined, and to tell kinds apart."""
-    full = request(**ALL)
+    full = call(**ALL)
     fields = [field.name for field in pb.PredictRequest.DESCRIPTOR.fields]
-    assert [field.name for field, _ in full.ListFields()] == fields
-    assert [field.name for field, _ in joined([full, full]).ListFields()] == fields
+    assert [field.name for field, _ in full.request.ListFields()] == fields
+    assert [field.name for field, _ in joined([full, full]).request.ListFields()] == fields
     answered = {"model", "version", "predictions", "queue_time_ns", "run_time_ns", "lower", "upper", "levels"}
     assert {field.name for field in pb.PredictResponse.DESCRIPTOR.fields} == answered | {"num_unknown_series"}
 
 
 def test_calls_that_differ_in_more_than_their_rows_are_of_different_kinds() -> None:
     kinds = {
-        kind_of(request(windows, **options))
+        kind_of(call(windows, **options))
         for windows, options in [
             (WINDOWS, ALL),
             (WINDOWS, ALL | {"version": ""}),
@@ -75,24 +83,25 @@ def test_calls_that_differ_in_more_than_their_rows_are_of_different_kinds() -> N
         ]
     }
     assert len(kinds) == 14
-    assert kind_of(PredictExchange.start("other", WINDOWS, **PLAIN).request) != kind_of(request(**PLAIN))
+    assert kind_of(PredictExchange.start("other", WINDOWS, **PLAIN)) != kind_of(call(**PLAIN))
 
 
 def test_calls_that_differ_only_in_their_rows_are_of_one_kind() -> None:
     fewer = {"future": ALL["future"][:1], "times": ALL["times"][:1], "series": 8}
-    assert kind_of(request(**ALL)) == kind_of(request(-WINDOWS[:1], **ALL | fewer))
-    assert kind_of(request([1.0, 2.0], **PLAIN)) == kind_of(request([[1.0, 3.0], [5.0, 6.0]], **PLAIN))
+    assert kind_of(call(**ALL)) == kind_of(call(-WINDOWS[:1], **ALL | fewer))
+    assert kind_of(call([1.0, 2.0], **PLAIN)) == kind_of(call([[1.0, 3.0], [5.0, 6.0]], **PLAIN))
 
 
 @pytest.mark.parametrize("options", [ALL, PLAIN])
 def test_the_size_is_that_of_the_message_or_a_little_more(options: dict[str, Any]) -> None:
-    many = joined([request(**options)] * 500)
-    assert 0.95 * many.ByteSize() < size_of(many) < 1.2 * many.ByteSize()
+    many = joined([call(**options)] * 500)
+    num_bytes = many.request.ByteSize()
+    assert 0.95 * num_bytes < size_of(many) < 1.2 * num_bytes
 
 
 def test_the_size_is_that_of_the_answer_if_that_is_larger() -> None:
-    assert size_of(request([1.0], horizon=1000, version="")) == 4000
-    assert size_of(request([1.0], horizon=1000, version="", intervals=[0.5, 0.9])) == 20_000
+    assert size_of(call([1.0], horizon=1000, version="")) == 4000
+    assert size_of(call([1.0], horizon=1000, version="", intervals=[0.5, 0.9])) == 20_000
 
 
 def test_rows_are_given_in_memory_of_their_own() -> None:
