@@ -31,7 +31,7 @@ demo: venv
 
 test: venv
 	$(PY) -m pytest --but-without-torch
-	$(PY) -m pytest tests/server --without-torch
+	NEXTVALUE_TRANSPORT=grpcio $(PY) -m pytest tests/server --without-torch
 
 check: venv
 	$(VENV)/bin/ruff check .

@@ -197,11 +197,13 @@ class Server:
         )
         # By hand: enable_server_reflection knows grpcio's servers alone.
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
+        probed = self._probe_server()
         try:
             self.grpc_port = server.add_insecure_port(self.config.grpc)
         except RuntimeError:
+            if probed is not None:
+                await probed.stop(None)
             raise StartupError(f"grpc is {self.config.grpc!r}; cannot listen there (is the port taken?)") from None
-        probed = self._probe_server()
         await self._set_health(READINESS, _NOT_SERVING)
         await self._set_health((LIVENESS,), _SERVING)
         if probed is not None:

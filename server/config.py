@@ -92,9 +92,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("drain-seconds", _number(0, 3600), "30", "at SIGTERM, how long admitted work may take to finish")
     option(
         "transport",
-        _one_of("grpcio", "http2"),
-        "grpcio",
-        "who speaks gRPC: grpcio, or http2, our own on asyncio, which is several times faster and new",
+        _one_of("http2", "grpcio"),
+        "http2",
+        "who speaks gRPC: http2, our own on asyncio, or grpcio, which takes several times the processor",
     )
     option("busy-poll-us", _integer(0, 10_000), "0", "http2: microseconds after an answer without sleep; 0: none")
     option("poll-seconds", _number(0, 86400), "10", "how often one process looks for new versions and labels; 0: never")

@@ -1,7 +1,7 @@
 """Open loop: calls arrive when they will, whether the server keeps up or not.
 
     python -m benchmarks.serving.overload [--triton START.sh] [--transports http2 grpcio] [--window 32] [--seconds 15]
-                                          [--max-queue-ms 100] [--out benchmarks/results/overload.md]
+                                          [--max-queue-ms 75] [--out benchmarks/results/overload.md]
 
 Calls of 512 windows arrive by a Poisson process at shares of what the server answers in a closed loop. A call's time is
 counted from when it was to be sent, so that a server that holds the load up does not look fast for it. A refusal is
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--transports", nargs="+", default=["http2", "grpcio"], help="of ours")
     parser.add_argument("--window", type=int, default=32, help="values in a window")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each load")
-    parser.add_argument("--max-queue-ms", type=int, default=100, help="of ours")
+    parser.add_argument("--max-queue-ms", type=int, default=75, help="of ours")
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--load-core", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS, help="the page to write")

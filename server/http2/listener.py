@@ -115,6 +115,8 @@ class Http2Server:
         self._is_stopping = True
         for server in self._servers:
             server.close()
+        for bound in self._sockets:  # those that never came to listen
+            bound.close()
         for one in list(self._connections):
             one.go_away()
         with contextlib.suppress(TimeoutError):

@@ -35,7 +35,7 @@ LIMIT_SECONDS = 60.0
 POLL_SECONDS = 0.01
 
 # So that all of these tests can be run with either; read before a fixture clears the environment.
-TRANSPORT = os.environ.get("NEXTVALUE_TRANSPORT", "grpcio")
+TRANSPORT = os.environ.get("NEXTVALUE_TRANSPORT", "http2")
 
 _LISTENING = re.compile(r"listening grpc=\S+?:(\d+) metrics=\S+?:(\d+)")
 

@@ -30,7 +30,7 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "log-level": ("debug", "debug", "error", "error"),
     "poll-seconds": ("0.5", 0.5, "0", 0.0),
     "admin": ("on", "on", "off", "off"),
-    "transport": ("http2", "http2", "grpcio", "grpcio"),
+    "transport": ("grpcio", "grpcio", "http2", "http2"),
     "busy-poll-us": ("200", 200, "0", 0),
     "workers": ("2", 2, "256", 256),
 }

@@ -71,6 +71,9 @@ async def test_a_port_that_is_taken(models: Path) -> None:
     other = Server(make_config(models, health_listen=taken))
     with pytest.raises(StartupError, match=f"health-listen is '{taken}'; cannot listen there"):
         await other.start()
+    third = Server(make_config(models, health_listen="127.0.0.1:0", grpc=f"127.0.0.1:{server.grpc_port}"))
+    with pytest.raises(StartupError, match="grpc is "):
+        await third.start()
     await server.loaded()
     await server.stop()
 
