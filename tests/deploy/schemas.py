@@ -290,11 +290,16 @@ class Panel(Strict, frozen=True):
     targets: Annotated[list[Target], Meta(min_length=1)]
 
 
+class VariableQuery(Strict, frozen=True):
+    query: str
+    ref_id: str
+
+
 class Variable(Strict, frozen=True):
     name: str
     type: Literal["datasource", "query"]
     label: str
-    query: Any
+    query: Literal["prometheus"] | VariableQuery
     current: dict[Literal["text", "value"], str]
     datasource: Datasource | None = None
     definition: str = ""

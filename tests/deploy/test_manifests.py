@@ -55,8 +55,12 @@ def test_every_overlay_is_checked() -> None:
 # ---- slips of the pen ----
 
 # A key, or an instruction; not in a comment.
-KEY = re.compile(r'(?<![\w"$])"?[A-Za-z][\w.~/-]*(?="?:(?:\s|$))')
-INSTRUCTION = re.compile(r"^[A-Z]+(?= )", re.MULTILINE)
+PATTERNS = {
+    ".yaml": re.compile(r"(?<![\w$])[A-Za-z][\w.~/-]*(?=:(?:\s|$))"),
+    ".yml": re.compile(r"(?<![\w$])[A-Za-z][\w.~/-]*(?=:(?:\s|$))"),
+    ".json": re.compile(r'(?<=")[A-Za-z]\w*(?=": )'),
+    "": re.compile(r"^[A-Z]+(?= )"),
+}
 FILES = sorted(
     path for folder in ("kubernetes", "image", "monitoring") for path in (DEPLOY / folder).rglob("*") if path.is_file()
 )
@@ -64,7 +68,7 @@ FILES = sorted(
 
 def places(path: Path) -> list[int]:
     """Where a word ends that a slip would spoil."""
-    pattern = INSTRUCTION if path.name == "Containerfile" else KEY
+    pattern = PATTERNS[path.suffix]
     ends: list[int] = []
     start = 0
     for line in path.read_text().splitlines(keepends=True):
