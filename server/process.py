@@ -19,6 +19,8 @@ def set_up_log(level: str, *, worker: int | None = None) -> None:
         level=level.upper(), format=f"%(asctime)s %(levelname)s {who}%(name)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_cancellation)
+    # At debug it writes every header of every call, and so whatever secret a caller sends in one.
+    logging.getLogger("hpack").setLevel(logging.WARNING)
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:

@@ -1,6 +1,8 @@
 """What every serving process has around its server."""
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -27,3 +29,15 @@ def test_what_is_kept_for_good_is_looked_at_no_more() -> None:
     cycle.append(cycle)
     del cycle
     assert gc.collect() >= 1
+
+
+def test_no_header_is_ever_logged() -> None:
+    """Not even at debug: a caller's may hold a secret."""
+    code = (
+        "import logging; from server.process import set_up_log; set_up_log('debug'); import hpack; "
+        "hpack.Decoder().decode(hpack.Encoder().encode([('authorization', 'Bearer s3cret')])); "
+        "logging.getLogger('nextvalue').debug('as asked for')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "as asked for" in done.stderr
+    assert "s3cret" not in done.stderr
