@@ -13,7 +13,6 @@ import argparse
 import statistics
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.serving.__main__ import publish, windows_for
 from benchmarks.serving.load import Counted, h2load_calls
 from benchmarks.serving.servers import Peer, ours
+from benchmarks.serving.workers import counted
 from benchmarks.startup import free_port
 
 RESULTS = Path(__file__).parents[1] / "results" / "refusals.md"
@@ -52,18 +52,6 @@ class Turn:
         return self.pressing.calls_per_second * self.answered / (self.answered + self.refused)
 
 
-def by_code(page: str) -> dict[str, int]:
-    """ModelInfer calls that the metrics page knows of, by status."""
-    with urllib.request.urlopen(page, timeout=10) as reply:  # noqa: S310 (our own)
-        lines = reply.read().decode().splitlines()
-    found: dict[str, int] = {}
-    for line in lines:
-        if line.startswith("nextvalue_requests_total{") and 'rpc="ModelInfer"' in line:
-            code = line.partition('code="')[2].partition('"')[0]
-            found[code] = found.get(code, 0) + round(float(line.rsplit(" ", 1)[1]))
-    return found
-
-
 def turn(work: Path, transport: str) -> Turn:
     """Both loads on a server just started. Raises RuntimeError unless every call has one of the two statuses."""
     port = free_port()
@@ -80,17 +68,14 @@ def turn(work: Path, transport: str) -> Turn:
     with ours(work / str(WINDOW) / "models", "lstm", core=0, options=options) as peer:
         peer.answer(windows_for(WINDOW)[:1])
         load(peer, FITS)
-        before = by_code(page)
         fitting = load(peer, FITS)
-        between = by_code(page)
+        fitted = counted(page)
         pressing = load(peer, TOO_MANY)
-        after = by_code(page)
-    if between.get("OK", 0) - before.get("OK", 0) != CALLS:
-        raise RuntimeError(f"{transport}: calls that fit were not all answered: {between}")
-    answered = after.get("OK", 0) - between["OK"]
-    refused = after.get("RESOURCE_EXHAUSTED", 0) - between.get("RESOURCE_EXHAUSTED", 0)
+        answered, refused = counted(page) - fitted, counted(page, "RESOURCE_EXHAUSTED")
+    if fitted != 2 * CALLS + 1:
+        raise RuntimeError(f"{transport}: of {2 * CALLS + 1} calls that fit {fitted} were answered")
     if answered + refused != CALLS or not refused:
-        raise RuntimeError(f"{transport}: of {CALLS} calls {answered} were answered and {refused} refused: {after}")
+        raise RuntimeError(f"{transport}: of {CALLS} calls {answered} were answered and {refused} refused")
     return Turn(fitting=fitting, pressing=pressing, answered=answered, refused=refused)
 
 

@@ -28,14 +28,14 @@ HEADER = (
     "calls", "transport", "workers", "windows/s", "÷ one worker's", "calls per server CPU second", "÷ one worker's",
     "load's share of a core",
 )  # fmt: skip
-COUNTED = 'nextvalue_requests_total{code="OK",model="lstm",rpc="ModelInfer"'
 
 
-def counted(page: str) -> int:
-    """ModelInfer calls that the metrics page knows of."""
+def counted(page: str, code: str = "OK") -> int:
+    """ModelInfer calls with that status that the metrics page knows of."""
+    series = f'nextvalue_requests_total{{code="{code}",model="lstm",rpc="ModelInfer"'
     with urllib.request.urlopen(page, timeout=10) as reply:  # noqa: S310 (our own)
         lines = reply.read().decode().splitlines()
-    return sum(round(float(line.rsplit(" ", 1)[1])) for line in lines if line.startswith(COUNTED))
+    return sum(round(float(line.rsplit(" ", 1)[1])) for line in lines if line.startswith(series))
 
 
 def turn(work: Path, transport: str, workers: int, case: tuple[int, int, int]) -> Counted:
