@@ -25,6 +25,14 @@ class Metadata(Strict, frozen=True):
     annotations: Labels = {}
 
 
+class PatchStep(Strict, frozen=True):
+    """One step of a JSON patch (RFC 6902)."""
+
+    op: Literal["add", "remove", "replace", "test"]
+    path: Annotated[str, Meta(pattern="^/")]
+    value: Any = None
+
+
 # ---- KEDA: keda.sh/v1alpha1 ScaledObject ----
 
 

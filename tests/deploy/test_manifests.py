@@ -124,7 +124,7 @@ def test_a_slip_of_the_pen_is_found(tools: Tools, tmp_path: Path, path: Path, en
         ("base/deployment.yaml", "claimName: nextvalue-models", "claimName: nextvalue-model"),
         ("base/deployment.yaml", "name: run, mountPath: /run/nextvalue}", "name: run, mountPath: /run/nextvalu}"),
         ("base/service.yaml", "targetPort: grpc", "targetPort: gprc"),
-        ("base/disruption.yaml", "name: nextvalue\n      app", "name: nextvlaue\n      app"),
+        ("base/disruption.yaml", "policy/v1", "policy/v2"),
         ("base/network.yaml", "port: 50051", "port: 50015"),
         ("overlays/gpu/gpu.yaml", "--provider=cuda", "--provider=cpu"),
         ("components/autoscale/scaledobject.yaml", "nextvalue_phase_seconds_sum", "nextvalue_phase_second_sum"),

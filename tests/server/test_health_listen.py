@@ -9,9 +9,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nextvalue.v1 import nextvalue_pb2 as pb
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
 from server.app import Server
-from server.errors import StartupError
 from tests.server.group import group
-from tests.server.harness import make_config
+from tests.server.harness import make_config, server_process
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -33,12 +32,11 @@ async def test_health_and_nothing_else(models: Path) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await NextValueStub(channel).ListModels(pb.ListModelsRequest(), timeout=30)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        reflect: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+        reflect: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
             "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
         )
-        reflecting = reflect(iter([b""]), timeout=30)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await reflecting.read()
+            await reflect(b"", timeout=30)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     await server.stop()
 
@@ -64,18 +62,19 @@ async def test_it_tells_of_the_drain_until_the_end(models: Path, monkeypatch: py
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_port_that_is_taken(models: Path) -> None:
-    server = Server(make_config(models, health_listen="127.0.0.1:0"))
-    await server.start()
-    taken = f"127.0.0.1:{server.health_port}"
-    other = Server(make_config(models, health_listen=taken))
-    with pytest.raises(StartupError, match=f"health-listen is '{taken}'; cannot listen there"):
-        await other.start()
-    third = Server(make_config(models, health_listen="127.0.0.1:0", grpc=f"127.0.0.1:{server.grpc_port}"))
-    with pytest.raises(StartupError, match="grpc is "):
-        await third.start()
-    await server.loaded()
-    await server.stop()
+def test_a_port_that_is_taken(models: Path) -> None:
+    with server_process(models, "--reference", "off", "--health-listen", "127.0.0.1:0") as first:
+        first.await_ready()
+        address = next(line for line in first.lines if "listening health=" in line).rpartition("health=")[2]
+        with server_process(models, "--reference", "off", "--health-listen", address) as second:
+            assert second.wait() == 1
+            assert second.lines[-1] == (
+                f"server: health-listen is '{address}'; cannot listen there (is the port taken?)"
+            )
+        options = ("--reference", "off", "--health-listen", "127.0.0.1:0", "--grpc", first.target)
+        with server_process(models, *options) as third:
+            assert third.wait() == 1
+            assert third.lines[-1] == f"server: grpc is '{first.target}'; cannot listen there (is the port taken?)"
 
 
 def test_workers_share_it(models: Path) -> None:
