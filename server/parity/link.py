@@ -147,6 +147,7 @@ class SpawnedReference:
                 raise LinkDown(f"reference process {process.pid} ended at once with status {process.returncode}")
             with contextlib.suppress(LinkDown):
                 self._joined.call(Frame({"type": "hello"}, {}))
+                logger.info("reference process %d answers", process.pid)
                 return
         self._kill()
         raise LinkDown(f"reference process did not answer within {self._start_timeout_seconds:g} s of its start")
