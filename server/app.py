@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
 from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
-from server import page
+from server import memory, page
 from server.batcher import Batcher
 from server.config import Config, split_address
 from server.errors import StartupError
@@ -90,6 +90,7 @@ class Server:
             retire=self._retire,
             changed=self._show_changes,
             tidy=self._tidy,
+            give_back=memory.give_back,
         )
         self._watcher = Watcher(self.repository, self.loader, poll_seconds=config.poll_seconds)
         # Whom the operator's calls go to.
@@ -106,6 +107,7 @@ class Server:
         self._page: tuple[WSGIServer, Thread] | None = None
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._giving_back: asyncio.Task[None] | None = None
         self._stopping = False
 
     def _parity_monitor(self) -> ParityMonitor | None:
@@ -204,6 +206,7 @@ class Server:
             if probed is not None:
                 await probed.stop(None)
             raise StartupError(f"grpc is {self.config.grpc!r}; cannot listen there (is the port taken?)") from None
+        self._giving_back = asyncio.create_task(memory.keep_giving_back())
         await self._set_health(READINESS, _NOT_SERVING)
         await self._set_health((LIVENESS,), _SERVING)
         if probed is not None:
@@ -393,9 +396,10 @@ class Server:
             await self._probed.stop(_WATCH_GRACE_SECONDS)
         if self._loading is not None:
             await self._loading
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for task in (self._watching, self._giving_back):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.loader.ended()
         if self.parity is not None:
             await loop.run_in_executor(None, self.parity.close)
