@@ -3,8 +3,9 @@
     python -m benchmarks.reload [--models DIR --model NAME] [--reloads 200] [--keep 3] [--out PAGE] [--core 0]
 
 Each version is written and renamed as the exporter does it, and all but the newest `--keep` are removed. The server
-looks at the folder every 50 ms, and has a second after each to let the old one go; one caller asks all the while, one window a call. Exits non-zero if a call failed, or
-if the resident memory at the end is more than 2 % above what it was after the first tenth of the reloads.
+looks at the folder every 50 ms, and has a second after each version to let the old one go; one caller asks all the
+while, one window a call. Exits non-zero if a call failed, or if the resident memory at the end is more than 2 % above
+what it was after the first tenth of the reloads.
 Without --models it fits and exports the seed example first (needs torch; the server never does).
 """
 
