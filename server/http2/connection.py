@@ -6,7 +6,7 @@ data is credited as it is taken, and what exceeds the peer's windows, or comes w
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from server.http2 import frames
 from server.http2.frames import Code, ConnectionFault, Setting
@@ -80,16 +80,6 @@ class Connection:
         self._send_window = self._initial_send_window = frames.DEFAULT_WINDOW
         self._max_frame_bytes = frames.SMALLEST_FRAME
         self._is_writable = True
-        self._control: dict[int, Callable[[int, int, bytes], None]] = {
-            frames.PRIORITY: self._on_priority,
-            frames.RST_STREAM: self._on_reset,
-            frames.SETTINGS: self._on_settings,
-            frames.PUSH_PROMISE: self._on_push_promise,
-            frames.PING: self._on_ping,
-            frames.GOAWAY: self._on_go_away,
-            frames.WINDOW_UPDATE: self._on_window_update,
-            frames.CONTINUATION: self._on_continuation,
-        }
 
     def start(self) -> None:
         """Tell the peer what it may do."""
@@ -105,6 +95,12 @@ class Connection:
             })
             + frames.window_update(0, grown)
         )  # fmt: skip
+
+    def let_go(self) -> None:
+        """The peer is gone: nothing more is told or written, and nothing hangs together in a circle."""
+        self.is_closed = True
+        self._handler = _NOBODY
+        self._write = _nowhere
 
     def forgive(self) -> None:
         """Forget the nuisances so far."""
@@ -151,8 +147,8 @@ class Connection:
             self._on_data(flags, stream, payload)
         elif kind == frames.HEADERS:
             self._on_headers(flags, stream, payload)
-        elif kind in self._control:
-            self._control[kind](flags, stream, payload)
+        elif kind in self._CONTROL:
+            self._CONTROL[kind](self, flags, stream, payload)
         # Frames of kinds that nobody knows are passed over (RFC 9113, section 5.5).
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
@@ -431,6 +427,39 @@ class Connection:
         del self._streams[number]
         self._nuisances = max(0, self._nuisances - 1)
 
+    # Of the class: in each connection its own methods would hang together with it in a circle.
+    _CONTROL: ClassVar[dict[int, Callable[["Connection", int, int, bytes], None]]] = {
+        frames.PRIORITY: _on_priority,
+        frames.RST_STREAM: _on_reset,
+        frames.SETTINGS: _on_settings,
+        frames.PUSH_PROMISE: _on_push_promise,
+        frames.PING: _on_ping,
+        frames.GOAWAY: _on_go_away,
+        frames.WINDOW_UPDATE: _on_window_update,
+        frames.CONTINUATION: _on_continuation,
+    }
+
 
 def _length(block: bytes) -> bytes:
     return len(block).to_bytes(3, "big")
+
+
+class _Nobody:
+    """Is told what is of no use any more."""
+
+    def on_request(self, stream: int, headers: Headers, *, ends: bool) -> None:
+        """Nothing."""
+
+    def on_data(self, stream: int, data: bytes, *, ends: bool) -> bool:  # noqa: ARG002 (as Handler has it)
+        """Nothing."""
+        return True
+
+    def on_reset(self, stream: int) -> None:
+        """Nothing."""
+
+
+def _nowhere(_: bytes) -> None:
+    """Where the peer was."""
+
+
+_NOBODY = _Nobody()

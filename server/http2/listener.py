@@ -225,9 +225,6 @@ class _Protocol(asyncio.Protocol):
         # uvloop's is one by its methods alone.
         self._transport = cast("asyncio.Transport", transport)
         self._loop = asyncio.get_running_loop()
-        opened = transport.get_extra_info("socket")
-        if opened is not None and opened.family != socket.AF_UNIX:
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = transport.get_extra_info("peername")
         self.peer = f"ipv{6 if ':' in name[0] else 4}:{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix:"
         self.connection.start()
@@ -247,6 +244,7 @@ class _Protocol(asyncio.Protocol):
             call.left()
         for number in list(self._waiting):
             self._wake(number)
+        self.connection.let_go()
 
     def pause_writing(self) -> None:
         """The socket is full: what is to be sent waits in its streams, and nothing more is read."""
