@@ -118,7 +118,8 @@ async def soak(
                 await asyncio.sleep(0.05)
             if number >= KEEP:
                 await asyncio.to_thread(shutil.rmtree, models / name / str(first + number - KEEP))
-            await asyncio.sleep(SETTLE_SECONDS)
+            # As late as there is time for: what stays is looked at, and not the old one on its way out.
+            await asyncio.sleep(max(SETTLE_SECONDS, begun + (number + 0.9) * options.every - time.perf_counter()))
             resident.append(resident_mb(pid))
             print(
                 f"{number}: {resident[-1]:.1f} MB, {len(traffic.seconds):,} calls, {traffic.failures.total()} failed",

@@ -128,7 +128,12 @@ async def test_busy_polling_ends_and_counts_every_call_off(
         own = running.server._grpc
         assert isinstance(own, Http2Server)
         turn, turns = own.busy_poll._turn, list[object]()
-        monkeypatch.setattr(own.busy_poll, "_turn", lambda loop: (turns.append(loop), turn(loop)))
+
+        def counted(loop: asyncio.AbstractEventLoop) -> None:
+            turns.append(loop)
+            turn(loop)
+
+        monkeypatch.setattr(own.busy_poll, "_turn", counted)
         watch = aiter(
             health_pb2_grpc.HealthStub(running.channel).Watch(health_pb2.HealthCheckRequest(service="readiness"))
         )
