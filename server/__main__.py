@@ -9,6 +9,7 @@ from server.config import Config, parse
 from server.errors import StartupError
 from server.memory import share_arenas
 from server.process import end_leftovers, keep_for_good, loop_factory, set_up_log, stop_on_signals
+from server.turns import take_short_turns
 
 
 async def serve(config: Config) -> None:
@@ -18,6 +19,8 @@ async def serve(config: Config) -> None:
 
     stop = stop_on_signals()
     keep_for_good()
+    if not os.environ.get("NOSLICE"):
+        take_short_turns()
     server = Server(config)
     await server.start()
     await stop.wait()

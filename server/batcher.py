@@ -7,9 +7,6 @@ while it was busy. A run that is shorter than its way to the thread and back is 
 import asyncio
 import logging
 import math
-import os
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -26,6 +23,7 @@ from server.pace import Pace
 from server.rollout import Rollout
 from server.scheduler import Batch, Scheduler, Slice
 from server.tensors import LOWER, NEXT, SHOWN, UPPER, WINDOW, Tensors, is_finite, joined
+from server.turns import stand_back
 
 logger = logging.getLogger("nextvalue.batcher")
 
@@ -38,8 +36,6 @@ IsShort = Callable[[str, int], bool]
 Observe = Callable[[str, Tensors, Tensors], None]
 
 MIN_PUSHBACK_MS, MAX_PUSHBACK_MS = 1, 1000
-# Of the engine's thread, above the process's own.
-ENGINE_NICENESS, LARGEST_NICENESS = 5, 19
 
 
 class Answer(NamedTuple):
@@ -87,16 +83,7 @@ def first_not_finite(*arrays: NDArray[np.float32]) -> int | None:
 
 def new_engine_thread(name: str) -> ThreadPoolExecutor:
     """The one thread that loads and runs a version's graphs."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}", initializer=_stand_back)
-
-
-def _stand_back() -> None:
-    """Let the loop go first where both want the same core: refusals and the next calls need not wait for a run."""
-    if sys.platform == "linux":
-        # There the number may be that of a thread.
-        thread = threading.get_native_id()
-        own = os.getpriority(os.PRIO_PROCESS, thread)
-        os.setpriority(os.PRIO_PROCESS, thread, min(own + ENGINE_NICENESS, LARGEST_NICENESS))
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}", initializer=stand_back)
 
 
 def never_short(_graph: str, _num_windows: int) -> bool:
