@@ -38,6 +38,7 @@ class Owner(Protocol):
 
     connection: Connection
     peer: str
+    names: tuple[str, ...]
 
     def ended(self, stream: int) -> None:
         """The call on this stream is over."""
@@ -94,6 +95,16 @@ class ServerCall:
         if handler.request_streaming:
             self._requests = Requests(self, handler.request_deserializer)
             self._task = loop.create_task(self._run(self._requests))
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether its request is a stream of messages."""
+        return self._requests is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those in the certificate of the caller."""
+        return self._owner.names
 
     # ---- in ----
 

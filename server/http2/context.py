@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import grpc
 
+from server.doors.certificates import NAMES
+
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -15,6 +17,11 @@ class Aborted(Exception):
 
 class Call(Protocol):
     """The parts of a call that a context acts on."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those in the certificate of the caller."""
+        ...
 
     async def write(self, response: Any) -> None:
         """Send a message, and wait until there is room for the next."""
@@ -55,6 +62,11 @@ class Context:
     def peer(self) -> str:
         """Where the caller is, as gRPC writes it."""
         return self._peer
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        """The names in the caller's certificate, by the key that gRPC has for them; empty without any."""
+        names = self._call.names
+        return {NAMES: [name.encode() for name in names]} if names else {}
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; None without one."""
