@@ -8,27 +8,25 @@ from google.protobuf.message import DecodeError
 
 from server.errors import InvalidRequest
 from server.transport.calls import Calls, Context, begins_at_once
+from server.transport.guard import Guard
+from server.transport.unanswerable import Unanswerable
 
 # grpc.RpcMethodHandler, whose published types are those of the synchronous server.
 Handler = Any
 Handlers = Mapping[str, Handler]
 
 
-class Unreadable:
-    """Stands for a request that could not be read."""
+class Unreadable(Unanswerable):
+    """A request that could not be read."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-
-    async def refuse(self) -> Any:
-        """Raises InvalidRequest."""
-        raise InvalidRequest("request", f"{self._size} bytes", "they are not a message of this call's type")
+        super().__init__(InvalidRequest("request", f"{size} bytes", "they are not a message of this call's type"))
 
 
 class ReadableOnly:
     """A server as generated code sees it: services added here have their unreadable requests answered by `calls`."""
 
-    def __init__(self, server: grpc.aio.Server, calls: Calls) -> None:
+    def __init__(self, server: grpc.aio.Server | Guard, calls: Calls) -> None:
         self._server = server
         self._calls = calls
 
@@ -38,7 +36,10 @@ class ReadableOnly:
     def add_registered_method_handlers(self, service: str, handlers: Handlers) -> None:
         """Add a service's methods."""
         checked = {name: self._checked(name, handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, checked),))
+        if isinstance(self._server, Guard):
+            self._server.add_registered_method_handlers(service, checked)
+        else:
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, checked),))
 
     def _checked(self, rpc: str, handler: Handler) -> Handler:
         parse, serialize = reader(handler.request_deserializer), handler.response_serializer
