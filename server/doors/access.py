@@ -19,7 +19,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Literal
 
 import msgspec
 
@@ -33,7 +32,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: str
-    models: Literal["*"] | list[str]
+    models: str | list[str]
     admin: bool = False
 
 
@@ -148,7 +147,9 @@ class Access:
 def _grant(where: str, entry: _Entry, *, expires: float | None = None) -> Grant:
     if not entry.name:
         raise BadAccess(f"{where}.name is empty")
-    models = None if entry.models == ALL or ALL in entry.models else frozenset(entry.models)
+    if isinstance(entry.models, str) and entry.models != ALL:
+        raise BadAccess(f"{where}.models is neither a list of names nor {ALL!r}")
+    models = None if ALL in entry.models else frozenset(entry.models)
     if models is not None and any(ALL in name for name in models):
         raise BadAccess(f"{where}.models has a pattern: names are written out, or {ALL!r} stands for all")
     return Grant(name=entry.name, models=models, admin=entry.admin, expires=expires)

@@ -14,7 +14,7 @@ from server.doors.certificates import COMMON_NAME, NAMES
 from server.errors import NotAllowed, RequestError, Unauthenticated
 from server.transport.calls import Calls, Context, Labels, begins_at_once
 from server.transport.rules import Rule, rule_of
-from server.transport.unanswerable import Unanswerable
+from server.transport.unanswerable import Unanswerable, reader
 
 # grpc.RpcMethodHandler, whose published types are those of the synchronous server.
 Handler = Any
@@ -86,7 +86,8 @@ class Guard:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
 
     def _guarded(self, rpc: str, rule: Rule, handler: Handler) -> Handler:
-        coding = handler.request_deserializer, handler.response_serializer
+        # A stranger is not told that nobody could read what he sent.
+        coding = reader(handler.request_deserializer), handler.response_serializer
         if handler.request_streaming:
             assert handler.response_streaming, "This is a bug. There is no such call."
             return grpc.stream_stream_rpc_method_handler(self._stream(rpc, rule, handler.stream_stream), *coding)
@@ -98,8 +99,9 @@ class Guard:
         async def guarded(request: Any, context: Context) -> Any:
             try:
                 grant = self._door.of(context)
-                if not isinstance(request, Unanswerable):
-                    rule.check(rpc, grant, request)
+                if isinstance(request, Unanswerable):
+                    raise request.error
+                rule.check(rpc, grant, request)
             except RequestError as error:
                 return await self._refuse(rpc, rule, context, request, error)
             response = await answer(request, context)
@@ -115,6 +117,8 @@ class Guard:
                 grant = self._door.of(context)
                 if asked is None:
                     request = self._checked(rpc, rule, request, context)
+                elif isinstance(request, Unanswerable):
+                    raise request.error
                 else:
                     rule.check(rpc, grant, request)
                 responses = answer(request, context)
@@ -134,14 +138,18 @@ class Guard:
         """The requests of a stream; who calls is asked for each: a token may expire meanwhile, or be taken back."""
         async for request in requests:
             grant = self._door.of(context)
-            if not isinstance(request, Unanswerable):
-                try:
-                    rule.check(rpc, grant, request)
-                except NotAllowed as error:
-                    # A request for what he may not ask says nothing against the others.
-                    yield Unanswerable(error, request_id=getattr(request, "id", ""))
-                    continue
-            yield request
+            if isinstance(request, Unanswerable):
+                if not rule.model:  # only streams about models answer for each request
+                    raise request.error
+                yield request
+                continue
+            try:
+                rule.check(rpc, grant, request)
+            except NotAllowed as error:
+                # A request for what he may not ask says nothing against the others.
+                yield Unanswerable(error, request_id=getattr(request, "id", ""))
+            else:
+                yield request
 
     async def _refuse(self, rpc: str, rule: Rule, context: Context, request: Any, error: RequestError) -> Any:
         """End the call, and count it: what a stranger asks for is nobody's business."""

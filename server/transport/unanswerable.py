@@ -1,8 +1,11 @@
 """Requests of a call that are refused before their handler looks into them."""
 
+from collections.abc import Callable
 from typing import Any
 
-from server.errors import RequestError
+from google.protobuf.message import DecodeError
+
+from server.errors import InvalidRequest, RequestError
 
 
 class Unanswerable:
@@ -15,3 +18,22 @@ class Unanswerable:
     async def refuse(self) -> Any:
         """Raises what is wrong with it."""
         raise self.error
+
+
+class Unreadable(Unanswerable):
+    """A request that could not be read."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(InvalidRequest("request", f"{size} bytes", "they are not a message of this call's type"))
+
+
+def reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`parse`, but for an Unreadable where it raises."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return Unreadable(len(data))
+
+    return read

@@ -1,26 +1,17 @@
 """Bytes that are no message of their call's type: INVALID_ARGUMENT, where grpc.aio has UNKNOWN and a traceback."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from server.errors import InvalidRequest
 from server.transport.calls import Calls, Context, begins_at_once
 from server.transport.guard import Guard
-from server.transport.unanswerable import Unanswerable
+from server.transport.unanswerable import Unreadable, reader
 
 # grpc.RpcMethodHandler, whose published types are those of the synchronous server.
 Handler = Any
 Handlers = Mapping[str, Handler]
-
-
-class Unreadable(Unanswerable):
-    """A request that could not be read."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(InvalidRequest("request", f"{size} bytes", "they are not a message of this call's type"))
 
 
 class ReadableOnly:
@@ -56,15 +47,3 @@ class ReadableOnly:
         if getattr(answer, "begins_at_once", False):
             begins_at_once(readable)
         return grpc.unary_unary_rpc_method_handler(readable, parse, serialize)
-
-
-def reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """`parse`, but for an Unreadable where it raises."""
-
-    def read(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except DecodeError:
-            return Unreadable(len(data))
-
-    return read
