@@ -28,8 +28,10 @@ from nextvalue.errors import (
 from nextvalue.health import HealthStatus
 from nextvalue.results import Model, ModelDescription, ModelState, ModelVersion, Prediction
 from nextvalue.retry import RetryPolicy
+from nextvalue.security import TLS
 
 __all__ = [
+    "TLS",
     "AsyncClient",
     "Cancelled",
     "Client",
