@@ -28,10 +28,9 @@ from nextvalue.errors import (
 from nextvalue.health import HealthStatus
 from nextvalue.results import Model, ModelDescription, ModelState, ModelVersion, Prediction
 from nextvalue.retry import RetryPolicy
-from nextvalue.security import TLS
+from nextvalue.security import Tls
 
 __all__ = [
-    "TLS",
     "AsyncClient",
     "Cancelled",
     "Client",
@@ -50,6 +49,7 @@ __all__ = [
     "Prediction",
     "RetryPolicy",
     "ServerError",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "UnexpectedStatus",

@@ -18,7 +18,7 @@ from nextvalue.joiner import BeforeRetry, Joiner
 from nextvalue.messages import SLIDING, Levels, PredictExchange, model_from
 from nextvalue.results import Model, Prediction
 from nextvalue.retry import RetryBudget, RetryPolicy
-from nextvalue.security import TLS, channel_credentials, token_metadata
+from nextvalue.security import Tls, channel_credentials, token_metadata
 from nextvalue.times import Times
 from nextvalue.v1 import nextvalue_pb2 as pb
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
@@ -55,7 +55,7 @@ class AsyncClient:
 
     Args:
         target: `host:port`, `unix:path`, or `dns:///host:port` to spread calls over every address behind the name.
-        tls: for a server that speaks TLS: `TLS(ca=...)`, with `certificate` and `key` where it asks, or True for
+        tls: for a server that speaks TLS: `Tls(ca=...)`, with `certificate` and `key` where it asks, or True for
             the authorities that gRPC brings along. Without it nothing is encrypted.
         token: who we are, for a server that asks; sent with every call.
         plaintext_token: send the token even where nothing is encrypted.
@@ -76,7 +76,7 @@ class AsyncClient:
         self,
         target: str,
         *,
-        tls: TLS | bool = False,
+        tls: Tls | bool = False,
         token: str | None = None,
         plaintext_token: bool = False,
         credentials: grpc.ChannelCredentials | None = None,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from nextvalue.security import TLS, token_metadata
+from nextvalue.security import Tls, token_metadata
 
 # A secret in a command line is read by whoever lists processes: it comes from a file or from here.
 TOKEN_VARIABLE = "NEXTVALUE_TOKEN"  # noqa: S105 (the name of one)
@@ -14,7 +14,7 @@ TOKEN_VARIABLE = "NEXTVALUE_TOKEN"  # noqa: S105 (the name of one)
 class Security(TypedDict):
     """Arguments of a client."""
 
-    tls: TLS | bool
+    tls: Tls | bool
     token: str | None
     plaintext_token: bool
 
@@ -34,10 +34,10 @@ def add_security_options(parser: argparse.ArgumentParser) -> None:
 
 def security_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace, environ: Mapping[str, str]) -> Security:
     """What a client is made with; ends the program with exit code 2 where it cannot be."""
-    tls: TLS | bool = arguments.tls
+    tls: Tls | bool = arguments.tls
     try:
         if arguments.tls_ca or arguments.tls_certificate or arguments.tls_key:
-            tls = TLS(ca=arguments.tls_ca, certificate=arguments.tls_certificate, key=arguments.tls_key)
+            tls = Tls(ca=arguments.tls_ca, certificate=arguments.tls_certificate, key=arguments.tls_key)
             tls.credentials()
         token = environ.get(TOKEN_VARIABLE)
         if arguments.token_file:

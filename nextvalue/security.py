@@ -9,7 +9,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TLS:
+class Tls:
     """Files in PEM. Read when a client is made.
 
     Attributes:
@@ -40,7 +40,7 @@ def _read(path: str | Path | None) -> bytes | None:
     return None if path is None else Path(path).read_bytes()
 
 
-def channel_credentials(credentials: grpc.ChannelCredentials | None, tls: TLS | bool) -> grpc.ChannelCredentials | None:
+def channel_credentials(credentials: grpc.ChannelCredentials | None, tls: Tls | bool) -> grpc.ChannelCredentials | None:
     """What the channel is made with; None: nothing is encrypted.
 
     Raises:
@@ -51,7 +51,7 @@ def channel_credentials(credentials: grpc.ChannelCredentials | None, tls: TLS | 
         return credentials
     if credentials is not None:
         raise ValueError("tls and credentials are both given: credentials are all that a channel has")
-    return (TLS() if tls is True else tls).credentials()
+    return (Tls() if tls is True else tls).credentials()
 
 
 def token_metadata(token: str | None, *, target: str, encrypted: bool, plaintext_token: bool) -> Metadata | None:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from nextvalue import TLS, Client, RetryPolicy, Unavailable
+from nextvalue import Client, RetryPolicy, Tls, Unavailable
 from server.app import Server
 from server.doors.certificates import Files
 from server.errors import StartupError
@@ -68,7 +68,7 @@ async def test_a_refused_handshake_is_unavailable_within_the_callers_time(
     async with serving_with(models, transport=transport, **house.mutual) as server:
 
         def call() -> float:
-            with Client(f"127.0.0.1:{server.grpc_port}", tls=TLS(ca=house.authority.file)) as client:
+            with Client(f"127.0.0.1:{server.grpc_port}", tls=Tls(ca=house.authority.file)) as client:
                 started = time.monotonic()
                 with pytest.raises(Unavailable):
                     client.models(timeout_seconds=20)
@@ -173,7 +173,7 @@ def test_a_process_takes_new_certificates(models: Path, house: House) -> None:
     fresh = other.issue("server")
 
     def answers(authority: Authority) -> bool:
-        with Client(process.target, tls=TLS(ca=authority.file), retry=RetryPolicy(max_attempts=1)) as client:
+        with Client(process.target, tls=Tls(ca=authority.file), retry=RetryPolicy(max_attempts=1)) as client:
             try:
                 return bool(client.models())
             except Unavailable:
@@ -182,7 +182,7 @@ def test_a_process_takes_new_certificates(models: Path, house: House) -> None:
     with server_process(models, *options, "--reload-seconds", "0.1", "--reference", "off") as process:
         process.await_ready()
         assert answers(house.authority)
-        with Client(process.target, tls=TLS(ca=house.authority.file)) as old:
+        with Client(process.target, tls=Tls(ca=house.authority.file)) as old:
             assert old.models()
             house.pair.key.write_bytes(fresh.key.read_bytes())
             process.await_line("certificates: what it was before stays in force")
