@@ -68,7 +68,12 @@ def head_of(headers: Headers, handler: Handler) -> Head:
 
 
 class ServerCall:
-    """One call: collects its messages, runs its handler, ends with a status exactly once."""
+    """One call: collects its messages, runs its handler, ends with a status exactly once.
+
+    `admitted`: what its caller may do, where that was asked before its message was taken in.
+    """
+
+    admitted: object | None = None
 
     def __init__(
         self, owner: Owner, stream: int, head: Head, loop: asyncio.AbstractEventLoop, *, max_message_bytes: int

@@ -25,8 +25,8 @@ PAYLOADS = {Step.PING: b"alive? 8", Step.WARN: b"warned 8"}
 _ASKED = {payload: step for step, payload in PAYLOADS.items()}
 NO_MESSAGE = packed(b"")
 
-# Of a caller's metadata and the names in his certificate: whether he may call at all.
-Admits = Callable[[tuple[tuple[str, str | bytes], ...], tuple[str, ...]], bool]
+# Of a caller's metadata and the names in his certificate: what he may do, which is for handlers; None for a stranger.
+Admits = Callable[[tuple[tuple[str, str | bytes], ...], tuple[str, ...]], object | None]
 
 
 class Owner(Protocol):
@@ -258,7 +258,10 @@ class Guarded(Connected):
         super().on_request(stream, headers, ends=ends)
         call = self.calls.get(stream)
         admits = self._server.admits
-        if call is None or ends or admits is None or admits(headers.known.metadata, self.names):
+        if call is None or ends or admits is None:
+            return
+        call.admitted = admits(headers.known.metadata, self.names)
+        if call.admitted is not None:
             return
         self._strangers.add(stream)
         call.receive(b"" if call.takes_many else NO_MESSAGE, ends=True)

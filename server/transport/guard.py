@@ -40,13 +40,12 @@ class Door:
             return self._access().by_certificate(names)
         raise Unauthenticated("no token: the call's metadata must have 'authorization: Bearer TOKEN'")
 
-    def admits(self, metadata: Metadata, names: tuple[str, ...]) -> bool:
-        """Whether the caller may do anything at all."""
+    def admits(self, metadata: Metadata, names: tuple[str, ...]) -> Grant | None:
+        """What the caller may do; None for a stranger."""
         try:
-            self.grant(metadata, names)
+            return self.grant(metadata, names)
         except Unauthenticated:
-            return False
-        return True
+            return None
 
     def of(self, context: Context) -> Grant:
         """What the caller of a call may do. Raises Unauthenticated."""
@@ -98,7 +97,8 @@ class Guard:
     def _unary(self, rpc: str, rule: Rule, answer: Any) -> Any:
         async def guarded(request: Any, context: Context) -> Any:
             try:
-                grant = self._door.of(context)
+                # Over http2 it was asked a moment ago, for this very call.
+                grant = getattr(context, "admitted", None) or self._door.of(context)
                 if isinstance(request, Unanswerable):
                     raise request.error
                 rule.check(rpc, grant, request)
