@@ -137,8 +137,11 @@ class Http2Server:
         if self._is_stopping:
             return
         self._tls = context
-        before, self._servers = self._servers, await self._listen()
-        for server in before:
+        fresh = await self._listen()
+        # It may have been stopped meanwhile.
+        closed, kept = (fresh, self._servers) if self._is_stopping else (self._servers, fresh)
+        self._servers = kept
+        for server in closed:
             server.close()
 
     async def _look_after(self, period: float) -> None:
