@@ -15,7 +15,8 @@ from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
 from server.http2 import frames
 from server.http2.limits import Lifetime
 from server.http2.listener import Http2Server
-from tests.server.harness import LIMIT_SECONDS, eventually, predict_request, refusal
+from server.transport.ports import transport_of
+from tests.server.harness import LIMIT_SECONDS, eventually, make_config, predict_request, refusal
 from tests.server.http2.peer import Peer
 from tests.server.locked import TRANSPORTS, ask, channel_to, serving_with
 
@@ -89,32 +90,29 @@ async def test_a_peer_that_does_not_answer_is_let_go() -> None:
             assert (before, channel.get_state()) == (grpc.ChannelConnectivity.READY,) * 2
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_connections_end_by_age_and_no_call_notices(models: Path, transport: str) -> None:
+async def test_connections_end_by_age_and_no_call_notices(models: Path) -> None:
     """Calls go on all the while, over one connection after the other."""
-    options = {"transport": transport, "max_connection_age_seconds": 0.2}
-    ready = grpc.ChannelConnectivity.READY
+    options = {"transport": "http2", "max_connection_age_seconds": 0.2}
     async with serving_with(models, **options) as server, channel_to(server, None) as channel:
-        await ask(channel)
-        # Nothing under way: the client lets it go when it is asked to.
-        await asyncio.wait_for(channel.wait_for_state_change(ready), LIMIT_SECONDS)
-        await ask(channel)
-
-        num_ended = 0
-
-        async def count_ends() -> None:
-            nonlocal num_ended
-            while num_ended < 3:
-                await channel.wait_for_state_change(ready)
-                num_ended += 1
-                while channel.get_state() is not ready:
-                    await channel.wait_for_state_change(channel.get_state())
+        assert isinstance(server._grpc, Http2Server)
+        peers: set[str] = set()
 
         async def call() -> None:
-            while num_ended < 3:
+            assert isinstance(server._grpc, Http2Server)
+            while len(peers) < 4:
                 await ask(channel)
+                peers.update(each.peer for each in server._grpc._connections)
 
-        await asyncio.wait_for(asyncio.gather(count_ends(), *(call() for _ in range(4))), LIMIT_SECONDS)
+        await asyncio.wait_for(asyncio.gather(*(call() for _ in range(4))), LIMIT_SECONDS)
+
+
+def test_grpcio_is_told_the_same(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, int] = {}
+    monkeypatch.setattr(grpc.aio, "server", told.update)
+    config = make_config(models, transport="grpcio", max_connection_age_seconds=600, keepalive_seconds=0, max_streams=7)
+    transport_of(config, shared=False)
+    assert (told["grpc.max_connection_age_ms"], told["grpc.max_connection_age_grace_ms"]) == (600_000, 30_000)
+    assert (told["grpc.keepalive_time_ms"], told["grpc.max_concurrent_streams"]) == (2**31 - 1, 7)
 
 
 async def test_more_calls_than_a_connection_may_have_wait_in_the_client(models: Path) -> None:
