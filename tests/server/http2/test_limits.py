@@ -108,7 +108,11 @@ async def test_connections_end_by_age_and_no_call_notices(models: Path) -> None:
 
 def test_grpcio_is_told_the_same(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, int] = {}
-    monkeypatch.setattr(grpc.aio, "server", told.update)
+
+    def server(*, options: list[tuple[str, int]]) -> None:
+        told.update(options)
+
+    monkeypatch.setattr(grpc.aio, "server", server)
     config = make_config(models, transport="grpcio", max_connection_age_seconds=600, keepalive_seconds=0, max_streams=7)
     transport_of(config, shared=False)
     assert (told["grpc.max_connection_age_ms"], told["grpc.max_connection_age_grace_ms"]) == (600_000, 30_000)
