@@ -5,14 +5,12 @@ import logging
 import math
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
 from server import page
@@ -30,6 +28,9 @@ from server.predictor import Predictor
 from server.provider import choose_provider
 from server.repository import Repository
 from server.scheduler import Scheduler
+from server.status.board import StatusBoard
+from server.status.describe import describe
+from server.status.port import MetricsPort
 from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
 from server.transport.health import Health
@@ -103,7 +104,7 @@ class Server:
         self._probed: Http2Server | None = None
         self._calls: Calls | None = None
         self._streams: Streams | None = None
-        self._page: tuple[WSGIServer, Thread] | None = None
+        self._page: MetricsPort | None = None
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
@@ -161,17 +162,16 @@ class Server:
         await self._show_changes()
 
     def _open_metrics(self) -> None:
-        host, port = split_address(self.config.metrics)
-        try:
-            self._page = start_http_server(port, host, registry=self.metrics.registry)
-        except OSError as error:
-            raise StartupError(f"metrics is {self.config.metrics!r}; cannot listen there: {error.strerror}") from None
-        self.metrics_port = self._page[0].server_port
+        registry = self.metrics.registry
+        board = StatusBoard(
+            registry.collect, facts=partial(describe, self.repository), is_ready=lambda: self.predictor.ready
+        )
+        self._page = MetricsPort(self.config.metrics, registry, board.render)
+        self.metrics_port = self._page.port
 
     def _close_metrics(self) -> None:
         if self._page is not None:
-            self._page[0].shutdown()
-            self._page[0].server_close()
+            self._page.close()
             self._page = None
 
     async def _open_grpc(self) -> None:
