@@ -41,6 +41,9 @@ from server.transport.status import REJECTED
 from server.transport.streams import Streams
 from server.transport.unreadable import ReadableOnly
 from server.versions import State, Version
+from server.watch.batcher import WatchedBatcher
+from server.watch.calls import WatchedCalls
+from server.watch.choose import chosen_watch
 from server.watcher import Watcher
 
 logger = logging.getLogger("nextvalue")
@@ -85,6 +88,7 @@ class Server:
             max_horizon=config.max_horizon,
             max_reply_bytes=(config.max_message_mib << 20) - REPLY_OVERHEAD_BYTES,
         )
+        self._watch = chosen_watch(config)
         self.loader = Loader(
             self.repository,
             activate=self._activate_from_thread,
@@ -177,7 +181,9 @@ class Server:
     async def _open_grpc(self) -> None:
         size = self.config.max_message_mib << 20
         server = self._transport(size)
-        calls = self._calls = Calls(self.metrics, self.repository.knows)
+        watch, knows = self._watch, self.repository.knows
+        calls = Calls(self.metrics, knows) if watch is None else WatchedCalls(self.metrics, knows, watch)
+        self._calls = calls
         checked: Any = ReadableOnly(server, calls)
         inference = OpenInference(
             self.predictor,
@@ -288,7 +294,8 @@ class Server:
 
         metrics = self.metrics.for_model(version.model, version.number)
         version.statistics = metrics.statistics
-        version.batcher = Batcher(
+        batcher = Batcher if self._watch is None else partial(WatchedBatcher, current=self._watch.current)
+        version.batcher = batcher(
             engine.run,
             scheduler=Scheduler(
                 max_batch_windows=self.config.max_batch_windows, max_queue_windows=self.config.max_queue_windows
@@ -399,5 +406,7 @@ class Server:
         await self.loader.ended()
         if self.parity is not None:
             await loop.run_in_executor(None, self.parity.close)
+        if self._watch is not None:
+            await loop.run_in_executor(None, self._watch.close)
         self._close_metrics()
         logger.info("stopped")

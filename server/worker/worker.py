@@ -135,7 +135,7 @@ async def work(end: socket.socket) -> int:
     first = await line.receive()
     if not isinstance(first, Start):
         return 1  # the supervisor was gone before it said anything
-    set_up_log(first.config.log_level, worker=first.worker)
+    set_up_log(first.config.log_level, log_format=first.config.log_format, worker=first.worker)
     status = 0
     try:
         await Worker(first, line, stop).run()

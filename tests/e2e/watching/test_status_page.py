@@ -36,7 +36,7 @@ def page(models: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest
         def is_full() -> bool:
             text = read()
             seen = [part for part in (">last ", "all match", "queue_full") if part in text]
-            return bool(len(seen) == 3 and traffic.num_rounds > 20)
+            return len(seen) == 3 and traffic.num_rounds > 20
 
         eventually_sync(is_full, "calls, refusals and parity checks on the page")
         return read()
@@ -50,7 +50,7 @@ def looked(page: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.
 def overlap(one: Box, other: Box) -> bool:
     wide = min(one["right"], other["right"]) - max(one["left"], other["left"])
     high = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
-    return wide > 0.5 and high > 0.5
+    return bool(wide > 0.5 and high > 0.5)
 
 
 def test_nothing_overlaps(looked: dict[str, Any]) -> None:
