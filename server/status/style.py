@@ -18,6 +18,7 @@ a:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
   padding: 0; list-style: none; }
 .cards li, section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem 1rem; }
 section { margin-bottom: .75rem; } .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 .75rem; }
+.pair > :last-child:nth-child(odd) { grid-column: 1 / -1; }
 .cards h2 { font-size: .85rem; font-weight: 600; color: var(--soft); margin: 0; }
 .cards strong { display: block; font-size: 1.45rem; font-weight: 600; line-height: 1.3; }
 .cards span { display: block; color: var(--soft); font-size: .85rem; }

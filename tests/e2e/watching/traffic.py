@@ -19,14 +19,13 @@ OPTIONS = ("--parity-share", "1", "--max-queue-windows", "1024", "--poll-seconds
 PAUSE_SECONDS = 0.01
 
 
-def repository(models: Path, copy: Path) -> Path:
-    """The shared models, one of them with labels, and a version whose graph was altered and so is set aside."""
+def repository(models: Path, copy: Path, *, unknown: str = RUDE) -> Path:
+    """The shared models, one of them with labels, and a version that is set aside for a field that nobody knows."""
     shutil.copytree(models, copy)
     (copy / "demo" / "labels.json").write_text('{"stable": 1, "spring-2026": 1}')
     bad = shutil.copytree(copy / "demo" / "1", copy / "demo" / "2")
-    (bad / "window.onnx").write_bytes(b"\x00")
     manifest = bad / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"name"', f'"{RUDE}"', 1))
+    manifest.write_text(manifest.read_text().replace('"name"', f'"{unknown}"', 1))
     return copy
 
 
