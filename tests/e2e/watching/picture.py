@@ -102,7 +102,7 @@ def main() -> int:
             now = time.time()
             answers = [(panel, lines_of(panel, prometheus, seconds=SECONDS, now=now)) for panel in panels()]
             dashboard(answers, PICTURES / "dashboard.png", now)
-            chromium.picture(page, PICTURES / "status-page.png", width=1280, height=1720)
+            chromium.picture(page, PICTURES / "status-page.png", width=1280, height=1790)
     return 0
 
 
