@@ -51,8 +51,9 @@ def draw(panel: Panel, lines: list[Line], axes: Axes, now: float) -> None:
         low, high = axes.get_ylim()
         # The line below, the number above.
         axes.set_ylim(low, high + 1.5 * (high - low))
-        axes.text(0.5, 0.72, f"{shown(value, panel.unit)} {UNITS[panel.unit]}", transform=axes.transAxes, ha="center", va="center",
-                  fontsize=20, color="tab:green")  # fmt: skip
+        number = f"{shown(value, panel.unit)} {UNITS[panel.unit]}"
+        middle = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        axes.text(0.5, 0.72, number, fontsize=20, color="tab:green", **middle)
         axes.set_axis_off()
         return
     times = [[at - now for at, _ in line.points] for line in lines]

@@ -22,14 +22,14 @@ from nextvalue import Client
 from tests.server.harness import server_process
 
 
-class Collector(TraceServiceServicer):  # type: ignore[misc]  # its stubs have no types
+class Collector(TraceServiceServicer):
     """Keeps what it is sent."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.spans: list[Any] = []
 
-    def Export(self, request: Any, context: object) -> Any:
+    def Export(self, request: Any, context: object) -> Any:  # noqa: ARG002, N802 (the .proto's name)
         with self.lock:
             for resource in request.resource_spans:
                 self.spans += [span for scope in resource.scope_spans for span in scope.spans]
@@ -40,7 +40,7 @@ class Collector(TraceServiceServicer):  # type: ignore[misc]  # its stubs have n
 def collector() -> Iterator[tuple[Collector, int]]:
     collector = Collector()
     server = grpc.server(ThreadPoolExecutor(2))
-    add_TraceServiceServicer_to_server(collector, server)
+    add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield collector, port
