@@ -6,7 +6,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 STUB_PROTOS := nextvalue/v1/nextvalue.proto server/pb/open_inference.proto
 
-.PHONY: demo test check deploy-check bench gpu-check venv kserve stubs format clean
+.PHONY: demo test check audit deploy-check bench gpu-check venv kserve stubs format clean
 
 venv: $(VENV)/.installed
 
@@ -40,6 +40,20 @@ check: venv
 	$(VENV)/bin/lint-imports
 	$(MAKE) stubs
 	git diff --exit-code -- nextvalue/v1 server/pb
+	$(MAKE) audit
+
+# What we are made of (dist/sbom.json, CycloneDX), and what is known against it where that can be asked.
+AUDIT := deploy/audit/.venv
+
+$(AUDIT)/.installed: deploy/audit/requirements.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+audit: venv $(AUDIT)/.installed
+	mkdir -p dist
+	$(AUDIT)/bin/cyclonedx-py environment --output-format JSON --output-reproducible --pyproject pyproject.toml --output-file dist/sbom.json $(PY)
+	$(PY) deploy/audit/audit.py $(AUDIT)/bin/pip-audit constraints.txt deploy/audit/excused.txt
 
 # The tools that deploy/ is for, in an environment of their own; promtool is Debian's (package prometheus).
 DEPLOY := deploy/.venv
@@ -72,4 +86,4 @@ format: venv
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(KSERVE) $(DEPLOY) runs/demo
+	rm -rf $(VENV) $(KSERVE) $(DEPLOY) $(AUDIT) runs/demo

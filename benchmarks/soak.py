@@ -24,7 +24,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import describe_machine
-from benchmarks.reload import LIMIT_SECONDS, MAX_GROWTH, SAMPLES, memory_lines, num_threads, publish, resident_mb
+from benchmarks.reload import (
+    LIMIT_SECONDS,
+    MAX_GROWTH,
+    SAMPLES,
+    SETTLE_SECONDS,
+    memory_lines,
+    num_threads,
+    publish,
+    resident_mb,
+)
 from benchmarks.startup import export_seed_model, free_port
 from export.artifact import folder
 from export.artifact.folder import Artifact
@@ -109,6 +118,8 @@ async def soak(
                 await asyncio.sleep(0.05)
             if number >= KEEP:
                 await asyncio.to_thread(shutil.rmtree, models / name / str(first + number - KEEP))
+            # As late as there is time for: what stays is looked at, and not the old one on its way out.
+            await asyncio.sleep(max(SETTLE_SECONDS, begun + (number + 0.9) * options.every - time.perf_counter()))
             resident.append(resident_mb(pid))
             print(
                 f"{number}: {resident[-1]:.1f} MB, {len(traffic.seconds):,} calls, {traffic.failures.total()} failed",

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from server.config import Config, parse
 from server.errors import StartupError
+from server.memory import share_arenas
 from server.process import end_leftovers, keep_for_good, loop_factory, set_up_log, stop_on_signals
 
 
 async def serve(config: Config) -> None:
     """Start, wait for a signal, drain, stop."""
+    share_arenas()
     from server.app import Server  # noqa: PLC0415 (a supervisor needs neither onnxruntime nor gRPC)
 
     stop = stop_on_signals()

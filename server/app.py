@@ -13,9 +13,10 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
-from server import page
+from server import memory, page
 from server.batcher import Batcher
 from server.config import Config, split_address
+from server.doors.locks import Locks
 from server.errors import StartupError
 from server.gate import LoadOptions
 from server.http2.listener import Http2Server
@@ -37,6 +38,7 @@ from server.transport.health import Health
 from server.transport.model_repository import Loads, ModelRepository
 from server.transport.nextvalue import NextValue
 from server.transport.open_inference import OpenInference
+from server.transport.ports import guarded_by, open_port, renew, transport_of
 from server.transport.status import REJECTED
 from server.transport.streams import Streams
 from server.transport.unreadable import ReadableOnly
@@ -71,6 +73,7 @@ class Server:
         """`shared`: one of several workers. Raises StartupError if the models or the provider are not there."""
         self.config = config
         self._shared = shared
+        self.locks = Locks(config)
         self.metrics = Metrics(CollectorRegistry(), shared=shared)
         self.repository = Repository(
             config.models,
@@ -95,6 +98,7 @@ class Server:
             retire=self._retire,
             changed=self._show_changes,
             tidy=self._tidy,
+            give_back=memory.give_back,
         )
         self._watcher = Watcher(self.repository, self.loader, poll_seconds=config.poll_seconds)
         # Whom the operator's calls go to.
@@ -111,6 +115,8 @@ class Server:
         self._page: MetricsPort | None = None
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._giving_back: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
 
     def _parity_monitor(self) -> ParityMonitor | None:
@@ -179,12 +185,12 @@ class Server:
             self._page = None
 
     async def _open_grpc(self) -> None:
-        size = self.config.max_message_mib << 20
-        server = self._transport(size)
+        server = transport_of(self.config, shared=self._shared)
         watch, knows = self._watch, self.repository.knows
         calls = Calls(self.metrics, knows) if watch is None else WatchedCalls(self.metrics, knows, watch)
         self._calls = calls
-        checked: Any = ReadableOnly(server, calls)
+        guarded = guarded_by(server, self.locks.access, calls)
+        checked: Any = ReadableOnly(guarded, calls)
         inference = OpenInference(
             self.predictor,
             calls,
@@ -194,7 +200,7 @@ class Server:
         self._streams = inference.streams
         nextvalue_pb2_grpc.add_NextValueServicer_to_server(NextValue(self.predictor, calls), checked)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, checked)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
         names = (
             nextvalue_pb2.DESCRIPTOR.services_by_name["NextValue"].full_name,
             open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
@@ -202,14 +208,15 @@ class Server:
             reflection.SERVICE_NAME,
         )
         # By hand: enable_server_reflection knows grpcio's servers alone.
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)
         probed = self._probe_server()
         try:
-            self.grpc_port = server.add_insecure_port(self.config.grpc)
+            self.grpc_port = open_port(server, self.config.grpc, self.locks.tls)
         except RuntimeError:
             if probed is not None:
                 await probed.stop(None)
             raise StartupError(f"grpc is {self.config.grpc!r}; cannot listen there (is the port taken?)") from None
+        self._giving_back = asyncio.create_task(memory.keep_giving_back())
         await self._set_health(READINESS, _NOT_SERVING)
         await self._set_health((LIVENESS,), _SERVING)
         if probed is not None:
@@ -217,6 +224,9 @@ class Server:
             self._probed = probed
         await server.start()
         self._grpc = server
+        if self.config.reload_seconds:
+            keep = self.locks.keep(partial(renew, server), seconds=self.config.reload_seconds)
+            self._keeping = asyncio.create_task(keep)
 
     def _probe_server(self) -> Http2Server | None:
         """Health alone, for whoever probes: it speaks no TLS and has no token. None without `--health-listen`.
@@ -233,23 +243,6 @@ class Server:
         except RuntimeError:
             raise StartupError(f"health-listen is {address!r}; cannot listen there (is the port taken?)") from None
         return probed
-
-    def _transport(self, max_message_bytes: int) -> Any:
-        """Who speaks gRPC, as `--transport` says."""
-        if self.config.transport == "http2":
-            return Http2Server(
-                max_message_bytes=max_message_bytes,
-                reuse_port=self._shared,
-                busy_poll_seconds=self.config.busy_poll_us / 1e6,
-            )
-        return grpc.aio.server(
-            options=[
-                # Otherwise a second server on the port would silently take half of the calls.
-                ("grpc.so_reuseport", int(self._shared)),
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", max_message_bytes),
-            ]
-        )
 
     async def _set_health(self, services: tuple[str, ...], status: int) -> None:
         for service in services:
@@ -400,9 +393,9 @@ class Server:
             await self._probed.stop(_WATCH_GRACE_SECONDS)
         if self._loading is not None:
             await self._loading
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for task in filter(None, (self._watching, self._keeping, self._giving_back)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await self.loader.ended()
         if self.parity is not None:
             await loop.run_in_executor(None, self.parity.close)

@@ -19,6 +19,8 @@ from server.provider import Choice
 N = TypeVar("N", int, float)
 
 PREFIX = "NEXTVALUE_"
+# What our clients read, in whose shell a server may be started.
+OF_CLIENTS = ("TOKEN",)
 SERVICE_LINK = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\d+_.*)$")
 
 
@@ -54,6 +56,17 @@ class Config:
     transport: str
     busy_poll_us: int
     poll_seconds: float
+    tls_certificate: str
+    tls_key: str
+    tls_client_ca: str
+    tls_handshake_seconds: float
+    access: str
+    plaintext_tokens: str
+    reload_seconds: float
+    max_streams: int
+    max_connections_per_peer: int
+    max_connection_age_seconds: float
+    keepalive_seconds: float
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,6 +118,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("poll-seconds", _number(0, 86400), "10", "how often one process looks for new versions and labels; 0: never")
     option("workers", _integer(1, 256), "1", "serving processes, which share the port; more than 1 are supervised")
     option("admin", _one_of("off", "on"), "off", "on: operators may load and unload models while the server runs")
+    _doors(option)
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
     option("log-format", _one_of("text", "json"), "text", "text, or json: one object a line")
     option("log-requests", _one_of("off", "sampled", "all"), "off", "a line for each call: off, sampled (a share), all")
@@ -115,11 +129,28 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     known = {field.name.upper() for field in fields(Config)}
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX)
-        if variable.startswith(PREFIX) and name not in known and not SERVICE_LINK.search(variable):
+        if variable.startswith(PREFIX) and name not in {*known, *OF_CLIENTS} and not SERVICE_LINK.search(variable):
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
             raise StartupError(f"environment variable {variable} names no option{hint}")
     return Config(**vars(parser.parse_args(argv)))
+
+
+def _doors(option: Callable[[str, Callable[[str], object], str, str], None]) -> None:
+    """Who comes in, and how much of him."""
+    option("tls-certificate", str, "", "FILE of the certificate and its chain, PEM; empty: nothing is encrypted")
+    option("tls-key", str, "", "FILE of the certificate's key, PEM, without a password")
+    option("tls-client-ca", str, "", "FILE of the authorities, PEM; callers must show a certificate of theirs")
+    option("tls-handshake-seconds", _number(0.1, 600), "10", "TLS that is not agreed upon by then is given up")
+    option("access", str, "", "FILE, JSON, of tokens and certificates that may call, and what; empty: nobody is asked")
+    option("plaintext-tokens", _one_of("off", "on"), "off", "on: tokens are taken without TLS; something else encrypts")
+    option("reload-seconds", _number(0, 86400), "10", "how often those files are looked at again; 0: never")
+    option("max-streams", _integer(1, 100_000), "1000", "most calls that one connection may have under way")
+    option("max-connections-per-peer", _integer(0, 10**6), "1024", "http2: most connections of an address; 0: any")
+    option(
+        "max-connection-age-seconds", _number(0, 10**6), "0", "connections are asked to go by then, +-10 %; 0: never"
+    )
+    option("keepalive-seconds", _number(0, 86400), "120", "how often each peer is asked whether it is there; 0: never")
 
 
 def _folder(text: str) -> Path:

@@ -20,7 +20,12 @@ NANOSECONDS = 1_000_000_000
 # What may be left unsent when the server ends.
 FLUSH_MILLISECONDS = 2000
 
-_NEXTVALUE = ("Predict", "ListModels", "GetModel")
+_OPEN_INFERENCE = "inference.GRPCInferenceService"
+_SERVICES = dict.fromkeys(("Predict", "ListModels", "GetModel"), "nextvalue.v1.NextValue") | {
+    "Check": "grpc.health.v1.Health",
+    "Watch": "grpc.health.v1.Health",
+    "ServerReflectionInfo": "grpc.reflection.v1alpha.ServerReflection",
+}
 # Of a server's span these are errors; the others are the caller's own.
 _ERRORS = (
     grpc.StatusCode.UNKNOWN,
@@ -60,7 +65,7 @@ class Traces:
         """Whether it is sampled."""
         carried = {key: value for key, value in metadata if key in {PARENT, STATE} and isinstance(value, str)}
         zero = time.time_ns() - time.perf_counter_ns()
-        service = "nextvalue.v1.NextValue" if record.rpc in _NEXTVALUE else "inference.GRPCInferenceService"
+        service = _SERVICES.get(record.rpc, _OPEN_INFERENCE)
         span = self._tracer.start_span(
             f"{service}/{record.rpc}",
             context=self._propagator.extract(carried) if carried else None,

@@ -28,7 +28,7 @@ Object = dict[str, Any]
 
 # The oldest and the newest Kubernetes that is promised.
 KUBERNETES = ("1.30", "1.37")
-OVERLAYS = ("cpu", "gpu", "autoscale", "monitoring", "kserve")
+OVERLAYS = ("cpu", "gpu", "autoscale", "monitoring", "kserve", "locks")
 # Labels and annotations that mean something to somebody. Another is a slip of the pen.
 KNOWN_KEYS = {
     "app.kubernetes.io/name",
@@ -311,6 +311,8 @@ def _server(container: Object, mounts: Mapping[str, str], spec: Object, referenc
     if not reference and config.reference.startswith("unix:"):
         yield f"the server's reference is {config.reference!r}, and there is no sidecar"
     under = [str(config.models)] + ([str(Path(config.reference[5:]).parent)] if reference else [])
+    files = (config.tls_certificate, config.tls_key, config.tls_client_ca, config.access)
+    under += [str(Path(file).parent) for file in files if file]
     for folder in under:
         if folder not in mounts.values() and folder != "/mnt/models":  # KServe mounts that itself
             yield f"nothing is mounted at {folder}"

@@ -52,8 +52,8 @@ def draw(panel: Panel, lines: list[Line], axes: Axes, now: float) -> None:
         # The line below, the number above.
         axes.set_ylim(low, high + 1.5 * (high - low))
         number = f"{shown(value, panel.unit)} {UNITS[panel.unit]}"
-        middle = {"ha": "center", "va": "center", "transform": axes.transAxes}
-        axes.text(0.5, 0.72, number, fontsize=20, color="tab:green", **middle)
+        place = axes.transAxes
+        axes.text(0.5, 0.72, number, transform=place, ha="center", va="center", fontsize=20, color="tab:green")
         axes.set_axis_off()
         return
     times = [[at - now for at, _ in line.points] for line in lines]
