@@ -371,6 +371,8 @@ class Server:
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self.config.drain_seconds
         self.end_loading()
+        if self._keeping is not None:
+            self._keeping.cancel()
         await self._set_health(READINESS, _NOT_SERVING)
         try:
             async with asyncio.timeout_at(give_up):

@@ -1,6 +1,7 @@
 """Certificates and callers as the options name them: read at start-up, and again while the server runs."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from server.doors.access import Access
 from server.doors.certificates import Certificates, Files
 from server.doors.files import Kept
 from server.errors import StartupError
+
+logger = logging.getLogger("nextvalue.doors")
 
 
 class Tls(NamedTuple):
@@ -28,6 +31,8 @@ class Locks:
         _check(config)
         self.tls: Kept[Certificates, Tls] | None = None
         self.access: Kept[bytes, Access] | None = None
+        # There are certificates that the server has not taken yet.
+        self._is_renewing = False
         if config.tls_certificate:
             ca = Path(config.tls_client_ca) if config.tls_client_ca else None
             files = Files(Path(config.tls_certificate), Path(config.tls_key), ca)
@@ -45,14 +50,22 @@ class Locks:
         """Look at the files every so many seconds, for ever; `renew` is told of new certificates."""
         while True:
             await asyncio.sleep(seconds)
-            await self.look(renew)
+            try:
+                await self.look(renew)
+            except Exception:
+                # Such as no file left to open: the next look tries it again.
+                logger.exception("certificates: what it was before stays in force")
 
     async def look(self, renew: Callable[[Tls], Awaitable[None]]) -> None:
         """Look once. Off the loop: a file may be on a disk that is slow."""
         if self.access is not None:
             await asyncio.to_thread(self.access.look)
-        if self.tls is not None and await asyncio.to_thread(self.tls.look):
+        if self.tls is None:
+            return
+        self._is_renewing = await asyncio.to_thread(self.tls.look) or self._is_renewing
+        if self._is_renewing:
             await renew(self.tls.value)
+            self._is_renewing = False
 
 
 def _check(config: Config) -> None:

@@ -134,12 +134,17 @@ class Http2Server:
 
     async def renew(self, context: ssl.SSLContext) -> None:
         """Accept what comes from now on with another context. Connections that are there live on; none is missed."""
-        if self._is_stopping:
+        if self._is_over():
             return
         self._tls = context
-        before, self._servers = self._servers, await self._listen()
-        for server in before:
+        fresh = await self._listen()
+        # It may have been stopped meanwhile.
+        closed, self._servers = (fresh, []) if self._is_over() else (self._servers, fresh)
+        for server in closed:
             server.close()
+
+    def _is_over(self) -> bool:
+        return self._is_stopping
 
     async def _look_after(self, period: float) -> None:
         while True:

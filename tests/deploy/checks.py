@@ -88,10 +88,12 @@ def problems(deploy: Path, tools: Tools, *, overlays: Iterable[str] = OVERLAYS) 
 
 
 def _all(deploy: Path, tools: Tools, overlays: Iterable[str]) -> Iterator[str]:
-    for overlay in overlays:
+    slips = list(patches(deploy))
+    yield from slips
+    # What a patch with a slip has made has not the shape to be looked at.
+    for overlay in () if slips else overlays:
         objects, wrong = rendered(deploy, overlay, tools)
         yield from (f"overlays/{overlay}: {each}" for each in (*wrong, *_overlay(objects, tools)))
-    yield from patches(deploy)
     yield from _said([tools.hadolint, str(deploy / "image" / "Containerfile")])
     yield from _said([tools.promtool, "check", "config", str(deploy / "monitoring" / "prometheus.yml")])
     yield from rule_tests(deploy, tools)
@@ -130,8 +132,11 @@ def patches(deploy: Path) -> Iterator[str]:
     """Steps of a JSON patch with a field that there is none of, which kustomize passes over."""
     for path in sorted((deploy / "kubernetes").rglob("*.yaml")):
         try:
-            for steps in yaml.safe_load_all(path.read_text()):
-                if isinstance(steps, list):
+            for document in yaml.safe_load_all(path.read_text()):
+                inline = document.get("patches", ()) if isinstance(document, dict) else ()
+                for steps in (document, *(yaml.safe_load(each.get("patch", "")) for each in inline)):
+                    if not isinstance(steps, list):
+                        continue
                     msgspec.convert(steps, list[PatchStep])
         except (yaml.YAMLError, msgspec.ValidationError) as error:
             yield f"{path.name}: {error}"

@@ -15,8 +15,8 @@ from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
 from server.http2 import frames
 from server.http2.limits import Lifetime
 from server.http2.listener import Http2Server
-from server.transport.calls import Calls
-from tests.server.harness import LIMIT_SECONDS, eventually, predict_request, refusal
+from server.transport.ports import transport_of
+from tests.server.harness import LIMIT_SECONDS, eventually, make_config, predict_request, refusal
 from tests.server.http2.peer import Peer
 from tests.server.locked import TRANSPORTS, ask, channel_to, serving_with
 
@@ -90,26 +90,29 @@ async def test_a_peer_that_does_not_answer_is_let_go() -> None:
             assert (before, channel.get_state()) == (grpc.ChannelConnectivity.READY,) * 2
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_connections_end_by_age_and_no_call_notices(
-    models: Path, transport: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_connections_end_by_age_and_no_call_notices(models: Path) -> None:
     """Calls go on all the while, over one connection after the other."""
-    settle, peers = Calls.settle, set[str]()
-
-    async def noted(self: Calls, rpc: str, context: Any, labels: Any, work: Any) -> Any:
-        peers.add(context.peer())
-        return await settle(self, rpc, context, labels, work)
-
-    monkeypatch.setattr(Calls, "settle", noted)
-    options = {"transport": transport, "max_connection_age_seconds": 0.2}
+    options = {"transport": "http2", "max_connection_age_seconds": 0.2}
     async with serving_with(models, **options) as server, channel_to(server, None) as channel:
+        assert isinstance(server._grpc, Http2Server)
+        peers: set[str] = set()
 
         async def call() -> None:
+            assert isinstance(server._grpc, Http2Server)
             while len(peers) < 4:
                 await ask(channel)
+                peers.update(each.peer for each in server._grpc._connections)
 
         await asyncio.wait_for(asyncio.gather(*(call() for _ in range(4))), LIMIT_SECONDS)
+
+
+def test_grpcio_is_told_the_same(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, int] = {}
+    monkeypatch.setattr(grpc.aio, "server", told.update)
+    config = make_config(models, transport="grpcio", max_connection_age_seconds=600, keepalive_seconds=0, max_streams=7)
+    transport_of(config, shared=False)
+    assert (told["grpc.max_connection_age_ms"], told["grpc.max_connection_age_grace_ms"]) == (600_000, 30_000)
+    assert (told["grpc.keepalive_time_ms"], told["grpc.max_concurrent_streams"]) == (2**31 - 1, 7)
 
 
 async def test_more_calls_than_a_connection_may_have_wait_in_the_client(models: Path) -> None:
