@@ -6,7 +6,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 STUB_PROTOS := nextvalue/v1/nextvalue.proto server/pb/open_inference.proto
 
-.PHONY: demo test check deploy-check bench gpu-check venv kserve envoy stubs format clean
+.PHONY: demo test check deploy-check images-check bench gpu-check venv kserve envoy stubs format clean
 
 venv: $(VENV)/.installed
 
@@ -61,6 +61,11 @@ $(DEPLOY)/.installed: deploy/requirements.txt
 
 deploy-check: venv $(DEPLOY)/.installed
 	DEPLOY_CHECK=1 $(PY) -m pytest tests/deploy
+
+# Builds the images and runs them locked; needs root, buildah, podman and runc, and mmdebstrap unless BASE names an image.
+# BUILDAH goes to every build: make images-check BUILDAH='--build-arg PIP_INDEX_URL=…'
+images-check: venv
+	$(PY) -m benchmarks.images $(if $(BASE),--base $(BASE),--debian bookworm) $(if $(BUILD_BASE),--build-base $(BUILD_BASE)) -- $(BUILDAH)
 
 # The generator is older than the protobuf runtime on purpose (docs/decisions/0003-pins.md).
 stubs: venv
