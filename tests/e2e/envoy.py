@@ -2,7 +2,6 @@
 
 import copy
 import json
-import re
 import subprocess
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.attempts import Attempt, attempts
 from tests.e2e.ports import lasting_ports
 from tests.e2e.replicas import Replica
 from tests.server.harness import LIMIT_SECONDS, eventually_sync
@@ -24,22 +24,6 @@ CONFIG = ROOT / "deploy" / "envoy" / "envoy.yaml"
 FOUND = sorted(ROOT.glob("tests/e2e/.venvs/envoy/lib/python*/site-packages/envoy/_bin/envoy"))
 
 needs_envoy = pytest.mark.skipif(not FOUND, reason="Envoy has an environment of its own: make envoy")
-
-_ATTEMPT = re.compile(r"^attempt path=(\S+) server=(\S+) flags=(\S+) grpc=(\S+) message=(.*)$")
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One sending of a call to one server."""
-
-    path: str
-    server: str
-    # Envoy's own reasons: "-" if the server had the last word.
-    flags: str
-    # The number of the server's status; "-" if there was none.
-    status: str
-    # What came with a refusal; "-" if nothing.
-    message: str
 
 
 def rewritten(config: dict[str, Any], admin: int, port: int, servers: Sequence[tuple[int, int]]) -> dict[str, Any]:
@@ -98,10 +82,15 @@ class Envoy:
         wanted = {each.grpc_port for each in found}
         eventually_sync(lambda: self.healthy() == wanted, f"calls going to {wanted}")
 
+    def cut(self) -> dict[str, int]:
+        """What no server of ours may do while it ends: reset a stream, close a connection with calls on it."""
+        found = self.stats("^cluster.nextvalue.(http2.rx_reset|upstream_cx_destroy_with_active_rq)$")
+        assert len(found) == 2, found
+        return {name: value for name, value in found.items() if value}
+
     def attempts(self) -> list[Attempt]:
         """Every attempt that has ended. The log is written some 10 s later, or at the end: ask after `envoy`."""
-        matches = [_ATTEMPT.match(line) for line in self.log.read_text().splitlines()]
-        return [Attempt(*match.groups()) for match in matches if match]
+        return attempts(self.log.read_text())
 
 
 @contextmanager

@@ -40,6 +40,8 @@ class Replica:
         self.process.terminate()
         assert self.process.wait() == 0, self.process.log
         assert "Traceback" not in self.process.log, self.process.log
+        # Whatever it had queued was answered: what is refused with UNAVAILABLE was not.
+        assert "not drained" not in self.process.log, self.process.log
 
     def start_again(self, stack: ExitStack) -> None:
         """The same command, until it is ready."""

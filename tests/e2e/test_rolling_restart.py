@@ -5,7 +5,6 @@ restarted once this one is back in.
 """
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,39 +12,14 @@ import numpy as np
 import pytest
 
 from nextvalue import AsyncClient, Client
-from tests.e2e.envoy import Envoy, envoy, needs_envoy
-from tests.e2e.replicas import NUM_REPLICAS, Replica, replicas
+from tests.e2e.envoy import envoy, needs_envoy
+from tests.e2e.replicas import NUM_REPLICAS, replicas
+from tests.e2e.restarts import CALLS_BETWEEN, restart_all
 from tests.server.group import Callers
-from tests.server.harness import LIMIT_SECONDS, eventually_sync
+from tests.server.harness import LIMIT_SECONDS
 from tests.server.oracle import Oracle
 
 pytestmark = [pytest.mark.e2e, needs_envoy]
-
-# More calls that each server answers before the next restart and after the last.
-CALLS_BETWEEN = 50
-
-
-def answered(each: Replica, rpc: str) -> float:
-    return each.counted("nextvalue_requests_total", rpc=rpc, code="OK")
-
-
-def await_calls(found: Sequence[Replica], rpc: str) -> None:
-    """Until each server has answered some more."""
-    goals = [answered(each, rpc) + CALLS_BETWEEN for each in found]
-    for each, goal in zip(found, goals, strict=True):
-        eventually_sync(lambda each=each, goal=goal: answered(each, rpc) >= goal, f"{goal} calls at {each.target}")  # type: ignore[misc]  # bound now
-
-
-def restart_all(found: Sequence[Replica], front: Envoy, stack: ExitStack, rpc: str) -> None:
-    """One after another, each only when all serve."""
-    for each in found:
-        await_calls(found, rpc)
-        pid = each.process.process.pid
-        each.stop()
-        each.start_again(stack)
-        assert each.process.process.pid != pid
-        front.await_healthy(found)
-    await_calls(found, rpc)
 
 
 def test_client(models: Path, tmp_path: Path) -> None:
