@@ -12,15 +12,20 @@ from export.artifact.errors import ArtifactError
 from export.artifact.folder import Artifact, versions
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Verify, say a line for each version. Returns 1 if one is damaged, or if there is none at all."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The one option."""
+    top = argparse.ArgumentParser(
         prog="python -m export.artifact",
         description="Verify every file of every version by the digests of its manifest.",
         allow_abbrev=False,
     )
-    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="the model repository")
-    options = parser.parse_args(argv)
+    top.add_argument("--models", type=Path, required=True, metavar="DIR", help="the model repository")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify, say a line for each version. Returns 1 if one is damaged, or if there is none at all."""
+    options = parser().parse_args(argv)
     found = damaged = 0
     try:
         names = sorted(path for path in options.models.iterdir() if path.is_dir() and not path.name.startswith("."))
