@@ -80,7 +80,7 @@ def seen(storage: Storage, target: str, images: dict[str, str], models: Path) ->
         return f"without a GPU: status 1, and only `{checks.check_gpu(storage, images['gpu'], models)}`"
     if target == "reference" and "cpu" in images:
         found = checks.check_reference(storage, images, models, storage.folder / "socket")
-        return f"beside `cpu`, a unix socket between them: {found} checks, no mismatch"
+        return f"beside `cpu`, a unix socket between them: {found} run(s) checked, no mismatch"
     return "built"
 
 
