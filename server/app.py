@@ -5,17 +5,15 @@ import logging
 import math
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
-from server import page
+from server import memory, page
 from server.batcher import Batcher
 from server.config import Config, split_address
 from server.doors.locks import Locks
@@ -31,6 +29,9 @@ from server.predictor import Predictor
 from server.provider import choose_provider
 from server.repository import Repository
 from server.scheduler import Scheduler
+from server.status.board import StatusBoard
+from server.status.describe import describe
+from server.status.port import MetricsPort
 from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
 from server.transport.health import Health
@@ -42,6 +43,9 @@ from server.transport.status import REJECTED
 from server.transport.streams import Streams
 from server.transport.unreadable import ReadableOnly
 from server.versions import State, Version
+from server.watch.batcher import WatchedBatcher
+from server.watch.calls import WatchedCalls
+from server.watch.choose import chosen_watch
 from server.watcher import Watcher
 
 logger = logging.getLogger("nextvalue")
@@ -87,12 +91,14 @@ class Server:
             max_horizon=config.max_horizon,
             max_reply_bytes=(config.max_message_mib << 20) - REPLY_OVERHEAD_BYTES,
         )
+        self._watch = chosen_watch(config)
         self.loader = Loader(
             self.repository,
             activate=self._activate_from_thread,
             retire=self._retire,
             changed=self._show_changes,
             tidy=self._tidy,
+            give_back=memory.give_back,
         )
         self._watcher = Watcher(self.repository, self.loader, poll_seconds=config.poll_seconds)
         # Whom the operator's calls go to.
@@ -106,9 +112,10 @@ class Server:
         self._probed: Http2Server | None = None
         self._calls: Calls | None = None
         self._streams: Streams | None = None
-        self._page: tuple[WSGIServer, Thread] | None = None
+        self._page: MetricsPort | None = None
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._giving_back: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -165,22 +172,23 @@ class Server:
         await self._show_changes()
 
     def _open_metrics(self) -> None:
-        host, port = split_address(self.config.metrics)
-        try:
-            self._page = start_http_server(port, host, registry=self.metrics.registry)
-        except OSError as error:
-            raise StartupError(f"metrics is {self.config.metrics!r}; cannot listen there: {error.strerror}") from None
-        self.metrics_port = self._page[0].server_port
+        registry = self.metrics.registry
+        board = StatusBoard(
+            registry.collect, facts=partial(describe, self.repository), is_ready=lambda: self.predictor.ready
+        )
+        self._page = MetricsPort(self.config.metrics, registry, board.render)
+        self.metrics_port = self._page.port
 
     def _close_metrics(self) -> None:
         if self._page is not None:
-            self._page[0].shutdown()
-            self._page[0].server_close()
+            self._page.close()
             self._page = None
 
     async def _open_grpc(self) -> None:
         server = transport_of(self.config, shared=self._shared)
-        calls = self._calls = Calls(self.metrics, self.repository.knows)
+        watch, knows = self._watch, self.repository.knows
+        calls = Calls(self.metrics, knows) if watch is None else WatchedCalls(self.metrics, knows, watch)
+        self._calls = calls
         guarded = guarded_by(server, self.locks.access, calls)
         checked: Any = ReadableOnly(guarded, calls)
         inference = OpenInference(
@@ -208,6 +216,7 @@ class Server:
             if probed is not None:
                 await probed.stop(None)
             raise StartupError(f"grpc is {self.config.grpc!r}; cannot listen there (is the port taken?)") from None
+        self._giving_back = asyncio.create_task(memory.keep_giving_back())
         await self._set_health(READINESS, _NOT_SERVING)
         await self._set_health((LIVENESS,), _SERVING)
         if probed is not None:
@@ -278,7 +287,8 @@ class Server:
 
         metrics = self.metrics.for_model(version.model, version.number)
         version.statistics = metrics.statistics
-        version.batcher = Batcher(
+        batcher = Batcher if self._watch is None else partial(WatchedBatcher, current=self._watch.current)
+        version.batcher = batcher(
             engine.run,
             scheduler=Scheduler(
                 max_batch_windows=self.config.max_batch_windows, max_queue_windows=self.config.max_queue_windows
@@ -385,11 +395,13 @@ class Server:
             await self._probed.stop(_WATCH_GRACE_SECONDS)
         if self._loading is not None:
             await self._loading
-        for task in filter(None, (self._watching, self._keeping)):
+        for task in filter(None, (self._watching, self._keeping, self._giving_back)):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await self.loader.ended()
         if self.parity is not None:
             await loop.run_in_executor(None, self.parity.close)
+        if self._watch is not None:
+            await loop.run_in_executor(None, self._watch.close)
         self._close_metrics()
         logger.info("stopped")

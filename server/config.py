@@ -47,6 +47,11 @@ class Config:
     drain_seconds: float
     workers: int
     log_level: str
+    log_format: str
+    log_requests: str
+    log_requests_share: float
+    otlp_endpoint: str
+    trace_share: float
     admin: str
     transport: str
     busy_poll_us: int
@@ -115,6 +120,11 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("admin", _one_of("off", "on"), "off", "on: operators may load and unload models while the server runs")
     _doors(option)
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
+    option("log-format", _one_of("text", "json"), "text", "text, or json: one object a line")
+    option("log-requests", _one_of("off", "sampled", "all"), "off", "a line for each call: off, sampled (a share), all")
+    option("log-requests-share", _number(0, 1), "0.01", "share of the calls that sampled writes down, from 0 to 1")
+    option("otlp-endpoint", _url_or_none, "", "http(s)://HOST:PORT of an OTLP collector over gRPC, which gets traces")
+    option("trace-share", _number(0, 1), "0.01", "share of the calls traced whose caller does not say, from 0 to 1")
 
     known = {field.name.upper() for field in fields(Config)}
     for variable in sorted(environ):
@@ -159,6 +169,15 @@ def _address(text: str) -> str:
 
 def _address_or_none(text: str) -> str:
     return text and _address(text)
+
+
+def _url_or_none(text: str) -> str:
+    if "@" in text:
+        # Not repeated: it may hold a secret.
+        raise argparse.ArgumentTypeError("is not http://HOST:PORT or https://HOST:PORT; it has an @")
+    if text and not re.fullmatch(r"https?://[^/\s]+:\d{1,5}/?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not http://HOST:PORT or https://HOST:PORT")
+    return text
 
 
 def _reference(text: str) -> str:

@@ -27,6 +27,7 @@ class Loader:
         retire: Callable[[Version], Awaitable[None]],
         changed: Callable[[], Awaitable[None]],
         tidy: Callable[[], None],
+        give_back: Callable[[], Awaitable[None]],
     ) -> None:
         """`activate` is called on a thread for each version that has passed its gate, and makes it answer.
 
@@ -38,6 +39,7 @@ class Loader:
         self._retire = retire
         self._changed = changed
         self._tidy = tidy
+        self._give_back = give_back
         # Whoever changes what is served holds it, the first scan included.
         self.turn = asyncio.Lock()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -118,8 +120,11 @@ class Loader:
         await self._retire_all(replaced)
 
     async def _retire_all(self, versions: Iterable[Version]) -> None:
-        await asyncio.gather(*map(self._retire, versions))
+        retired = list(versions)
+        await asyncio.gather(*map(self._retire, retired))
         self._tidy()
+        if retired:
+            await self._give_back()
 
     async def _refresh(self, name: str, folder: ModelFolder, known: ModelFolder | None) -> None:
         if not self._repository.is_as_known(name, known):

@@ -5,30 +5,14 @@ data is credited as it is taken, and what exceeds the peer's windows, or comes w
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar
 
 from server.http2 import frames
 from server.http2.frames import Code, ConnectionFault, Setting
-from server.http2.headers import HeaderReader, Headers
+from server.http2.handler import NOBODY, Handler, nowhere
+from server.http2.headers import HeaderReader
 from server.http2.limits import Limits
 from server.http2.stream import Stream
-
-
-class Handler(Protocol):
-    """Whom a connection tells; streams are named by their numbers."""
-
-    def on_request(self, stream: int, headers: Headers, *, ends: bool) -> None:
-        """A stream began."""
-
-    def on_data(self, stream: int, data: bytes, *, ends: bool) -> bool:
-        """Some of its data; whether the peer may send as much again. If not, `credit` lets it later."""
-        ...
-
-    def on_reset(self, stream: int) -> None:
-        """The peer gave it up."""
-
-    def on_pong(self, payload: bytes) -> None:
-        """The peer has seen everything up to this ping."""
 
 
 class Connection:
@@ -58,16 +42,6 @@ class Connection:
         self._send_window = self._initial_send_window = frames.DEFAULT_WINDOW
         self._max_frame_bytes = frames.SMALLEST_FRAME
         self._is_writable = True
-        self._control: dict[int, Callable[[int, int, bytes], None]] = {
-            frames.PRIORITY: self._on_priority,
-            frames.RST_STREAM: self._on_reset,
-            frames.SETTINGS: self._on_settings,
-            frames.PUSH_PROMISE: self._on_push_promise,
-            frames.PING: self._on_ping,
-            frames.GOAWAY: self._on_go_away,
-            frames.WINDOW_UPDATE: self._on_window_update,
-            frames.CONTINUATION: self._on_continuation,
-        }
 
     def start(self) -> None:
         """Tell the peer what it may do."""
@@ -83,6 +57,12 @@ class Connection:
             })
             + frames.window_update(0, grown)
         )  # fmt: skip
+
+    def let_go(self) -> None:
+        """The peer is gone: nothing more is told or written, and nothing hangs together in a circle."""
+        self.is_closed = True
+        self._handler = NOBODY
+        self._write = nowhere
 
     def forgive(self) -> None:
         """Forget the nuisances so far."""
@@ -129,8 +109,8 @@ class Connection:
             self._on_data(flags, stream, payload)
         elif kind == frames.HEADERS:
             self._on_headers(flags, stream, payload)
-        elif kind in self._control:
-            self._control[kind](flags, stream, payload)
+        elif kind in self._CONTROL:
+            self._CONTROL[kind](self, flags, stream, payload)
         # Frames of kinds that nobody knows are passed over (RFC 9113, section 5.5).
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
@@ -419,6 +399,18 @@ class Connection:
     def _end(self, number: int) -> None:
         del self._streams[number]
         self._nuisances = max(0, self._nuisances - 1)
+
+    # Of the class: in each connection its own methods would hang together with it in a circle.
+    _CONTROL: ClassVar[dict[int, Callable[["Connection", int, int, bytes], None]]] = {
+        frames.PRIORITY: _on_priority,
+        frames.RST_STREAM: _on_reset,
+        frames.SETTINGS: _on_settings,
+        frames.PUSH_PROMISE: _on_push_promise,
+        frames.PING: _on_ping,
+        frames.GOAWAY: _on_go_away,
+        frames.WINDOW_UPDATE: _on_window_update,
+        frames.CONTINUATION: _on_continuation,
+    }
 
 
 def _length(block: bytes) -> bytes:

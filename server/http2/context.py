@@ -110,5 +110,20 @@ class Context:
 
     def ended(self) -> None:
         """The call has ended."""
+        # Otherwise the two would hang together in a circle, and wait for the collector.
+        self._call = _ENDED
         for callback in self._done_callbacks:
             callback(self)
+
+
+class _Ended:
+    """In place of a call that is over."""
+
+    names: tuple[str, ...] = ()
+    admitted: object | None = None
+
+    async def write(self, response: Any) -> None:
+        """Nothing: nobody waits for it."""
+
+
+_ENDED = _Ended()

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -76,9 +75,6 @@ class Connected(asyncio.Protocol):
         # uvloop's is one by its methods alone.
         self._transport = cast("asyncio.Transport", transport)
         self._loop = asyncio.get_running_loop()
-        opened = transport.get_extra_info("socket")
-        if opened is not None and opened.family != socket.AF_UNIX:
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple):
             self.host = name[0]
@@ -117,6 +113,7 @@ class Connected(asyncio.Protocol):
             call.left()
         for number in list(self._waiting):
             self._wake(number)
+        self.connection.let_go()
 
     def pause_writing(self) -> None:
         """The socket is full: what is to be sent waits in its streams, and nothing more is read."""

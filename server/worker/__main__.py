@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 
+from server.memory import share_arenas
 from server.process import keep_for_good, loop_factory
 from server.worker.worker import work
 
@@ -19,6 +20,7 @@ def main() -> int:
     except OSError:
         sys.stderr.write("server.worker: standard input is no supervisor's; start python -m server --workers N\n")
         return 1
+    share_arenas()
     keep_for_good()
     # The options come over the line; which loop reads it must be known before.
     with asyncio.Runner(loop_factory=loop_factory("".join(sys.argv[1:]))) as runner:

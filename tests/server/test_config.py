@@ -28,6 +28,11 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "max-message-mib": ("8", 8, "9", 9),
     "drain-seconds": ("1.5", 1.5, "0", 0.0),
     "log-level": ("debug", "debug", "error", "error"),
+    "log-format": ("json", "json", "text", "text"),
+    "log-requests": ("all", "all", "sampled", "sampled"),
+    "log-requests-share": ("0.5", 0.5, "1", 1.0),
+    "otlp-endpoint": ("http://127.0.0.1:4317", "http://127.0.0.1:4317", "https://otel:4317/", "https://otel:4317/"),
+    "trace-share": ("0.5", 0.5, "0", 0.0),
     "poll-seconds": ("0.5", 0.5, "0", 0.0),
     "admin": ("on", "on", "off", "off"),
     "transport": ("grpcio", "grpcio", "http2", "http2"),
@@ -151,6 +156,11 @@ BAD_VALUES = [
     ("max-message-mib", "2048"),
     ("drain-seconds", "-1"),
     ("log-level", "verbose"),
+    ("log-format", "xml"),
+    ("log-requests", "on"),
+    ("log-requests-share", "2"),
+    ("otlp-endpoint", "127.0.0.1:4317"),
+    ("trace-share", "-1"),
     ("models", ""),
     ("workers", "0"),
     ("workers", "257"),
@@ -172,6 +182,13 @@ def test_an_unparsable_flag_names_itself_and_its_value(option: str, text: str) -
         parse([*base(option), f"--{option}={text}"], {})
     assert f"--{option}" in str(caught.value)
     assert (text or repr(text)) in str(caught.value)
+
+
+def test_a_secret_in_an_address_is_not_repeated() -> None:
+    with pytest.raises(StartupError) as caught:
+        parse([*NO_MODELS, "--otlp-endpoint=http://user:s3cret@otel:4317"], {})
+    assert "--otlp-endpoint" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_an_unparsable_variable_stops_start_up_even_below_a_flag() -> None:

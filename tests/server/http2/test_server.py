@@ -120,20 +120,26 @@ async def test_deadlines_and_cancellation_reach_the_queue(models: Path, demo: Or
 
 
 async def test_busy_polling_ends_and_counts_every_call_off(
-    models: Path, demo: Oracle, generator: np.random.Generator
+    models: Path, demo: Oracle, generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answered, refused, late or left: none is thought to go on; a stream that is open changes nothing."""
     windows = demo.random_windows(generator, 3)
-    # Long enough that a machine with other work sees it go on.
-    async with serving(models, transport="http2", busy_poll_us="10000") as running:
+    async with serving(models, transport="http2", busy_poll_us="1000") as running:
         own = running.server._grpc
         assert isinstance(own, Http2Server)
+        turn, turns = own.busy_poll._turn, list[object]()
+
+        def counted(loop: asyncio.AbstractEventLoop) -> None:
+            turns.append(loop)
+            turn(loop)
+
+        monkeypatch.setattr(own.busy_poll, "_turn", counted)
         watch = aiter(
             health_pb2_grpc.HealthStub(running.channel).Watch(health_pb2.HealthCheckRequest(service="readiness"))
         )
         await anext(watch)
         found = await running.predict("demo", windows)
-        assert own.busy_poll.is_turning
+        await eventually(lambda: turns, "a turn")
         demo.assert_right(found, demo.predict(windows))
         await eventually(lambda: not own.busy_poll.is_turning, "sleep")
         await refusal(running.next_value.Predict(predict_request("nobody", windows)))
