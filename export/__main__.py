@@ -13,36 +13,41 @@ from export.errors import ExportError
 from training.run import RunError, load_run
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, export, say what was published. Returns the exit status."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Every option with its default."""
+    top = argparse.ArgumentParser(
         prog="python -m export",
         description="Unroll a fitted model to ONNX, hold it against the torch reference, and publish it.",
         allow_abbrev=False,
     )
-    parser.add_argument("--run", type=Path, required=True, metavar="runs/NAME", help="the run to export")
-    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="model repository to publish into")
-    parser.add_argument("--name", required=True, help="the model's name")
-    parser.add_argument("--version", type=int, help="the version (default: one more than the newest)")
-    parser.add_argument(
+    top.add_argument("--run", type=Path, required=True, metavar="runs/NAME", help="the run to export")
+    top.add_argument("--models", type=Path, required=True, metavar="DIR", help="model repository to publish into")
+    top.add_argument("--name", required=True, help="the model's name")
+    top.add_argument("--version", type=int, help="the version (default: one more than the newest)")
+    top.add_argument(
         "--no-tune",
         action="store_true",
         help="do not time the graphs: the same plan on every machine, the unrolled graph for all batch sizes",
     )
-    parser.add_argument(
+    top.add_argument(
         "--rollout",
         type=int,
         default=ROLLOUT,
         metavar="R",
         help="so many values ahead in one run, where a graph can give them; 0: none (default: %(default)s)",
     )
-    parser.add_argument(
+    top.add_argument(
         "--precision",
         choices=get_args(Precision),
         default="float32",
         help="float16: beside the others a graph for GPUs whose cells compute in float16, with a tolerance of its own",
     )
-    options = parser.parse_args(argv)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, export, say what was published. Returns the exit status."""
+    options = parser().parse_args(argv)
     try:
         published = export(
             load_run(options.run),

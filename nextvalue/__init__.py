@@ -28,6 +28,7 @@ from nextvalue.errors import (
 from nextvalue.health import HealthStatus
 from nextvalue.results import Model, ModelDescription, ModelState, ModelVersion, Prediction
 from nextvalue.retry import RetryPolicy
+from nextvalue.security import Tls
 
 __all__ = [
     "AsyncClient",
@@ -48,6 +49,7 @@ __all__ = [
     "Prediction",
     "RetryPolicy",
     "ServerError",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "UnexpectedStatus",

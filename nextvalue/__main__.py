@@ -14,6 +14,7 @@ from typing import Any
 from nextvalue.client import Client
 from nextvalue.errors import NextvalueError
 from nextvalue.health import HealthStatus
+from nextvalue.options import security_of
 from nextvalue.parser import attach_numbers, build_parser, check_predict
 from nextvalue.rows import windows_array
 from nextvalue.tables import MODEL_COLUMNS, interval_rows, model_rows, nested, table_lines
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "predict":
         check_predict(parser, arguments)
     try:
-        with Client(arguments.target) as client:
+        with Client(arguments.target, **security_of(parser, arguments, os.environ)) as client:
             code = COMMANDS[arguments.command](client, arguments)
         sys.stdout.flush()
     except NextvalueError as error:

@@ -18,6 +18,7 @@ from nextvalue.joiner import BeforeRetry, Joiner
 from nextvalue.messages import SLIDING, Levels, PredictExchange, model_from
 from nextvalue.results import Model, Prediction
 from nextvalue.retry import RetryBudget, RetryPolicy
+from nextvalue.security import Tls, channel_credentials, token_metadata
 from nextvalue.times import Times
 from nextvalue.v1 import nextvalue_pb2 as pb
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
@@ -54,7 +55,11 @@ class AsyncClient:
 
     Args:
         target: `host:port`, `unix:path`, or `dns:///host:port` to spread calls over every address behind the name.
-        credentials: for a server that speaks TLS; without them nothing is encrypted.
+        tls: for a server that speaks TLS: `Tls(ca=...)`, with `certificate` and `key` where it asks, or True for
+            the authorities that gRPC brings along. Without it nothing is encrypted.
+        token: who we are, for a server that asks; sent with every call.
+        plaintext_token: send the token even where nothing is encrypted.
+        credentials: gRPC's own, in place of `tls`.
         retry: how calls are retried; the budget in it is shared by all calls of this client.
         max_message_bytes: largest message sent or received.
         max_joined_windows: most windows in a joined message; 0 switches joining off. A call of as many or more, or near
@@ -63,13 +68,17 @@ class AsyncClient:
             many servers and one message at a time would keep few of them busy.
 
     Raises:
-        ValueError: an option is out of range.
+        ValueError: an option is out of range, or a token would be sent unencrypted.
+        OSError: a file of `tls` cannot be read.
     """
 
     def __init__(
         self,
         target: str,
         *,
+        tls: Tls | bool = False,
+        token: str | None = None,
+        plaintext_token: bool = False,
         credentials: grpc.ChannelCredentials | None = None,
         retry: RetryPolicy | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
@@ -80,6 +89,10 @@ class AsyncClient:
             raise ValueError(f"max_joined_windows is {max_joined_windows}: must be at least 0")
         if max_joined_in_flight < 1:
             raise ValueError(f"max_joined_in_flight is {max_joined_in_flight}: must be at least 1")
+        credentials = channel_credentials(credentials, tls)
+        self._metadata = token_metadata(
+            token, target=target, encrypted=credentials is not None, plaintext_token=plaintext_token
+        )
         options = channel_options(max_message_bytes=max_message_bytes)
         self._channel = (
             grpc.aio.insecure_channel(target, options)
@@ -194,7 +207,7 @@ class AsyncClient:
         call = Call(self._policy, self._budget, timeout_seconds=timeout_seconds)
         while not self._closed.is_set():
             try:
-                reply = await method(request, timeout=call.remaining_seconds())
+                reply = await method(request, timeout=call.remaining_seconds(), metadata=self._metadata)
             except grpc.RpcError as error:
                 wait_seconds = call.failed(error)
                 if before_retry is not None:

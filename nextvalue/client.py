@@ -15,6 +15,7 @@ from nextvalue.health import CHECK_METHOD, HealthStatus, decode_status, encode_s
 from nextvalue.messages import SLIDING, Levels, PredictExchange, model_from
 from nextvalue.results import Model, Prediction
 from nextvalue.retry import RetryBudget, RetryPolicy
+from nextvalue.security import Tls, channel_credentials, token_metadata
 from nextvalue.times import Times
 from nextvalue.v1 import nextvalue_pb2 as pb
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
@@ -33,19 +34,34 @@ class Client:
 
     Args:
         target: `host:port`, `unix:path`, or `dns:///host:port` to spread calls over every address behind the name.
-        credentials: for a server that speaks TLS; without them nothing is encrypted.
+        tls: for a server that speaks TLS: `Tls(ca=...)`, with `certificate` and `key` where it asks, or True for
+            the authorities that gRPC brings along. Without it nothing is encrypted.
+        token: who we are, for a server that asks; sent with every call.
+        plaintext_token: send the token even where nothing is encrypted.
+        credentials: gRPC's own, in place of `tls`.
         retry: how calls are retried; the budget in it is shared by all calls of this client.
         max_message_bytes: largest message sent or received.
+
+    Raises:
+        ValueError: options do not go together, or a token would be sent unencrypted.
+        OSError: a file of `tls` cannot be read.
     """
 
     def __init__(
         self,
         target: str,
         *,
+        tls: Tls | bool = False,
+        token: str | None = None,
+        plaintext_token: bool = False,
         credentials: grpc.ChannelCredentials | None = None,
         retry: RetryPolicy | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     ) -> None:
+        credentials = channel_credentials(credentials, tls)
+        self._metadata = token_metadata(
+            token, target=target, encrypted=credentials is not None, plaintext_token=plaintext_token
+        )
         options = channel_options(max_message_bytes=max_message_bytes)
         self._channel = (
             grpc.insecure_channel(target, options)
@@ -161,7 +177,7 @@ class Client:
         wait_seconds = 0.0
         while not self._closed.wait(wait_seconds):
             try:
-                reply = method(request, timeout=call.remaining_seconds())
+                reply = method(request, timeout=call.remaining_seconds(), metadata=self._metadata)
             except grpc.RpcError as error:
                 wait_seconds = call.failed(error)
             else:

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from nextvalue.calls import DEFAULT_TIMEOUT_SECONDS
 from nextvalue.messages import ROLLOUTS, SLIDING
+from nextvalue.options import add_security_options
 from nextvalue.rows import Rows, check_alike, read_rows, read_text
 from nextvalue.times import parse_times
 
@@ -38,6 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long to wait for the answer, retries included (default: %(default)s)",
     )
+
+    add_security_options(common)
 
     command = commands.add_parser("predict", parents=[common], allow_abbrev=False, help="what comes after windows")
     command.set_defaults(command="predict")

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status; a start that fails is one line on standard error."""
     try:
         config = parse(sys.argv[1:] if argv is None else argv, os.environ)
-        set_up_log(config.log_level)
+        set_up_log(config.log_level, log_format=config.log_format)
         with asyncio.Runner(loop_factory=loop_factory(config.transport)) as runner:
             runner.run(serve(config) if config.workers == 1 else supervise(config))
     except StartupError as error:

@@ -5,19 +5,18 @@ import logging
 import math
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from nextvalue.v1 import nextvalue_pb2, nextvalue_pb2_grpc
 from server import memory, page
 from server.batcher import Batcher
 from server.config import Config, split_address
+from server.doors.locks import Locks
 from server.errors import StartupError
 from server.gate import LoadOptions
 from server.http2.listener import Http2Server
@@ -30,16 +29,23 @@ from server.predictor import Predictor
 from server.provider import choose_provider
 from server.repository import Repository
 from server.scheduler import Scheduler
+from server.status.board import StatusBoard
+from server.status.describe import describe
+from server.status.port import MetricsPort
 from server.tensors import WINDOW, Tensors
 from server.transport.calls import Calls
 from server.transport.health import Health
 from server.transport.model_repository import Loads, ModelRepository
 from server.transport.nextvalue import NextValue
 from server.transport.open_inference import OpenInference
+from server.transport.ports import guarded_by, open_port, renew, transport_of
 from server.transport.status import REJECTED
 from server.transport.streams import Streams
 from server.transport.unreadable import ReadableOnly
 from server.versions import State, Version
+from server.watch.batcher import WatchedBatcher
+from server.watch.calls import WatchedCalls
+from server.watch.choose import chosen_watch
 from server.watcher import Watcher
 
 logger = logging.getLogger("nextvalue")
@@ -67,6 +73,7 @@ class Server:
         """`shared`: one of several workers. Raises StartupError if the models or the provider are not there."""
         self.config = config
         self._shared = shared
+        self.locks = Locks(config)
         self.metrics = Metrics(CollectorRegistry(), shared=shared)
         self.repository = Repository(
             config.models,
@@ -84,6 +91,7 @@ class Server:
             max_horizon=config.max_horizon,
             max_reply_bytes=(config.max_message_mib << 20) - REPLY_OVERHEAD_BYTES,
         )
+        self._watch = chosen_watch(config)
         self.loader = Loader(
             self.repository,
             activate=self._activate_from_thread,
@@ -104,10 +112,11 @@ class Server:
         self._probed: Http2Server | None = None
         self._calls: Calls | None = None
         self._streams: Streams | None = None
-        self._page: tuple[WSGIServer, Thread] | None = None
+        self._page: MetricsPort | None = None
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._giving_back: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
 
     def _parity_monitor(self) -> ParityMonitor | None:
@@ -163,24 +172,25 @@ class Server:
         await self._show_changes()
 
     def _open_metrics(self) -> None:
-        host, port = split_address(self.config.metrics)
-        try:
-            self._page = start_http_server(port, host, registry=self.metrics.registry)
-        except OSError as error:
-            raise StartupError(f"metrics is {self.config.metrics!r}; cannot listen there: {error.strerror}") from None
-        self.metrics_port = self._page[0].server_port
+        registry = self.metrics.registry
+        board = StatusBoard(
+            registry.collect, facts=partial(describe, self.repository), is_ready=lambda: self.predictor.ready
+        )
+        self._page = MetricsPort(self.config.metrics, registry, board.render)
+        self.metrics_port = self._page.port
 
     def _close_metrics(self) -> None:
         if self._page is not None:
-            self._page[0].shutdown()
-            self._page[0].server_close()
+            self._page.close()
             self._page = None
 
     async def _open_grpc(self) -> None:
-        size = self.config.max_message_mib << 20
-        server = self._transport(size)
-        calls = self._calls = Calls(self.metrics, self.repository.knows)
-        checked: Any = ReadableOnly(server, calls)
+        server = transport_of(self.config, shared=self._shared)
+        watch, knows = self._watch, self.repository.knows
+        calls = Calls(self.metrics, knows) if watch is None else WatchedCalls(self.metrics, knows, watch)
+        self._calls = calls
+        guarded = guarded_by(server, self.locks.access, calls)
+        checked: Any = ReadableOnly(guarded, calls)
         inference = OpenInference(
             self.predictor,
             calls,
@@ -190,7 +200,7 @@ class Server:
         self._streams = inference.streams
         nextvalue_pb2_grpc.add_NextValueServicer_to_server(NextValue(self.predictor, calls), checked)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, checked)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
         names = (
             nextvalue_pb2.DESCRIPTOR.services_by_name["NextValue"].full_name,
             open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
@@ -198,10 +208,10 @@ class Server:
             reflection.SERVICE_NAME,
         )
         # By hand: enable_server_reflection knows grpcio's servers alone.
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)
         probed = self._probe_server()
         try:
-            self.grpc_port = server.add_insecure_port(self.config.grpc)
+            self.grpc_port = open_port(server, self.config.grpc, self.locks.tls)
         except RuntimeError:
             if probed is not None:
                 await probed.stop(None)
@@ -214,6 +224,9 @@ class Server:
             self._probed = probed
         await server.start()
         self._grpc = server
+        if self.config.reload_seconds:
+            keep = self.locks.keep(partial(renew, server), seconds=self.config.reload_seconds)
+            self._keeping = asyncio.create_task(keep)
 
     def _probe_server(self) -> Http2Server | None:
         """Health alone, for whoever probes: it speaks no TLS and has no token. None without `--health-listen`.
@@ -230,23 +243,6 @@ class Server:
         except RuntimeError:
             raise StartupError(f"health-listen is {address!r}; cannot listen there (is the port taken?)") from None
         return probed
-
-    def _transport(self, max_message_bytes: int) -> Any:
-        """Who speaks gRPC, as `--transport` says."""
-        if self.config.transport == "http2":
-            return Http2Server(
-                max_message_bytes=max_message_bytes,
-                reuse_port=self._shared,
-                busy_poll_seconds=self.config.busy_poll_us / 1e6,
-            )
-        return grpc.aio.server(
-            options=[
-                # Otherwise a second server on the port would silently take half of the calls.
-                ("grpc.so_reuseport", int(self._shared)),
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", max_message_bytes),
-            ]
-        )
 
     async def _set_health(self, services: tuple[str, ...], status: int) -> None:
         for service in services:
@@ -291,7 +287,8 @@ class Server:
 
         metrics = self.metrics.for_model(version.model, version.number)
         version.statistics = metrics.statistics
-        version.batcher = Batcher(
+        batcher = Batcher if self._watch is None else partial(WatchedBatcher, current=self._watch.current)
+        version.batcher = batcher(
             engine.run,
             scheduler=Scheduler(
                 max_batch_windows=self.config.max_batch_windows, max_queue_windows=self.config.max_queue_windows
@@ -374,6 +371,8 @@ class Server:
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self.config.drain_seconds
         self.end_loading()
+        if self._keeping is not None:
+            self._keeping.cancel()
         await self._set_health(READINESS, _NOT_SERVING)
         try:
             async with asyncio.timeout_at(give_up):
@@ -396,12 +395,13 @@ class Server:
             await self._probed.stop(_WATCH_GRACE_SECONDS)
         if self._loading is not None:
             await self._loading
-        for task in (self._watching, self._giving_back):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        for task in filter(None, (self._watching, self._keeping, self._giving_back)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await self.loader.ended()
         if self.parity is not None:
             await loop.run_in_executor(None, self.parity.close)
+        if self._watch is not None:
+            await loop.run_in_executor(None, self._watch.close)
         self._close_metrics()
         logger.info("stopped")

@@ -63,7 +63,7 @@ class _Run(NamedTuple):
     seconds: float
 
 
-class _Waiting:
+class Waiting:
     """One caller: its reply and its clocks."""
 
     def __init__(self, reply: asyncio.Future[Answer]) -> None:
@@ -93,6 +93,9 @@ def never_short(_graph: str, _num_windows: int) -> bool:
 
 class Batcher:
     """Batches the calls of one model version. Every method belongs to the event loop's thread."""
+
+    # What is made of each caller; another where they are watched.
+    waiting_type: Callable[[asyncio.Future[Answer]], Waiting] = Waiting
 
     def __init__(
         self,
@@ -131,7 +134,7 @@ class Batcher:
         self._observe = observe
         self._name = name
         self._engine_thread = engine_thread or new_engine_thread(name)
-        self._waiting: dict[Entry, _Waiting] = {}
+        self._waiting: dict[Entry, Waiting] = {}
         self._busy = False
         self._start_scheduled = False
         self._draining = False
@@ -197,7 +200,7 @@ class Batcher:
             num_levels=self._num_levels if intervals else 0,
             rollout=self._rollout(rollout, num_windows),
         )
-        waiting = self._waiting[entry] = _Waiting(loop.create_future())
+        waiting = self._waiting[entry] = self.waiting_type(loop.create_future())
         self._scheduler.admit(entry)
         self._idle.clear()
         if not self._busy and not self._start_scheduled:

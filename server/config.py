@@ -19,6 +19,8 @@ from server.provider import Choice
 N = TypeVar("N", int, float)
 
 PREFIX = "NEXTVALUE_"
+# What our clients read, in whose shell a server may be started.
+OF_CLIENTS = ("TOKEN",)
 SERVICE_LINK = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\d+_.*)$")
 
 
@@ -45,10 +47,26 @@ class Config:
     drain_seconds: float
     workers: int
     log_level: str
+    log_format: str
+    log_requests: str
+    log_requests_share: float
+    otlp_endpoint: str
+    trace_share: float
     admin: str
     transport: str
     busy_poll_us: int
     poll_seconds: float
+    tls_certificate: str
+    tls_key: str
+    tls_client_ca: str
+    tls_handshake_seconds: float
+    access: str
+    plaintext_tokens: str
+    reload_seconds: float
+    max_streams: int
+    max_connections_per_peer: int
+    max_connection_age_seconds: float
+    keepalive_seconds: float
 
 
 class _Parser(argparse.ArgumentParser):
@@ -100,16 +118,39 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     option("poll-seconds", _number(0, 86400), "10", "how often one process looks for new versions and labels; 0: never")
     option("workers", _integer(1, 256), "1", "serving processes, which share the port; more than 1 are supervised")
     option("admin", _one_of("off", "on"), "off", "on: operators may load and unload models while the server runs")
+    _doors(option)
     option("log-level", _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error")
+    option("log-format", _one_of("text", "json"), "text", "text, or json: one object a line")
+    option("log-requests", _one_of("off", "sampled", "all"), "off", "a line for each call: off, sampled (a share), all")
+    option("log-requests-share", _number(0, 1), "0.01", "share of the calls that sampled writes down, from 0 to 1")
+    option("otlp-endpoint", _url_or_none, "", "http(s)://HOST:PORT of an OTLP collector over gRPC, which gets traces")
+    option("trace-share", _number(0, 1), "0.01", "share of the calls traced whose caller does not say, from 0 to 1")
 
     known = {field.name.upper() for field in fields(Config)}
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX)
-        if variable.startswith(PREFIX) and name not in known and not SERVICE_LINK.search(variable):
+        if variable.startswith(PREFIX) and name not in {*known, *OF_CLIENTS} and not SERVICE_LINK.search(variable):
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
             raise StartupError(f"environment variable {variable} names no option{hint}")
     return Config(**vars(parser.parse_args(argv)))
+
+
+def _doors(option: Callable[[str, Callable[[str], object], str, str], None]) -> None:
+    """Who comes in, and how much of him."""
+    option("tls-certificate", str, "", "FILE of the certificate and its chain, PEM; empty: nothing is encrypted")
+    option("tls-key", str, "", "FILE of the certificate's key, PEM, without a password")
+    option("tls-client-ca", str, "", "FILE of the authorities, PEM; callers must show a certificate of theirs")
+    option("tls-handshake-seconds", _number(0.1, 600), "10", "TLS that is not agreed upon by then is given up")
+    option("access", str, "", "FILE, JSON, of tokens and certificates that may call, and what; empty: nobody is asked")
+    option("plaintext-tokens", _one_of("off", "on"), "off", "on: tokens are taken without TLS; something else encrypts")
+    option("reload-seconds", _number(0, 86400), "10", "how often those files are looked at again; 0: never")
+    option("max-streams", _integer(1, 100_000), "1000", "most calls that one connection may have under way")
+    option("max-connections-per-peer", _integer(0, 10**6), "1024", "http2: most connections of an address; 0: any")
+    option(
+        "max-connection-age-seconds", _number(0, 10**6), "0", "connections are asked to go by then, +-10 %; 0: never"
+    )
+    option("keepalive-seconds", _number(0, 86400), "120", "how often each peer is asked whether it is there; 0: never")
 
 
 def _folder(text: str) -> Path:
@@ -128,6 +169,15 @@ def _address(text: str) -> str:
 
 def _address_or_none(text: str) -> str:
     return text and _address(text)
+
+
+def _url_or_none(text: str) -> str:
+    if "@" in text:
+        # Not repeated: it may hold a secret.
+        raise argparse.ArgumentTypeError("is not http://HOST:PORT or https://HOST:PORT; it has an @")
+    if text and not re.fullmatch(r"https?://[^/\s]+:\d{1,5}/?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not http://HOST:PORT or https://HOST:PORT")
+    return text
 
 
 def _reference(text: str) -> str:

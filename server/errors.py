@@ -9,6 +9,8 @@ ServerError
     ├── DeadlinePassed  the caller's time ran out while queued
     ├── NotReady        the first scan is not done
     ├── Draining        the server is going away
+    ├── Unauthenticated nobody knows the caller
+    ├── NotAllowed      he is known, and may not
     ├── SwitchedOff     a call that this server was told not to offer
     ├── LoadFailed      what the operator asked to load cannot be served
     └── RunFailed       the engine raised: ours
@@ -61,6 +63,14 @@ class NotReady(RequestError):
 
 class Draining(RequestError):
     """The server finishes what it admitted and takes nothing new."""
+
+
+class Unauthenticated(RequestError):
+    """The caller did not say who he is, or nobody knows him by what he said, which no message repeats."""
+
+
+class NotAllowed(RequestError):
+    """The caller is known, and this is not among what he may do."""
 
 
 class SwitchedOff(RequestError):

@@ -7,17 +7,21 @@ import signal
 import sys
 from collections.abc import Callable
 
+from server.log_format import JsonFormat, TextFormat
+
 LEFTOVER_SECONDS = 1.0
 # New objects between two looks for cycles, and looks at the young before one at the older: calls make few cycles.
 COLLECTOR_THRESHOLDS = (20_000, 20, 20)
 
 
-def set_up_log(level: str, *, worker: int | None = None) -> None:
+def set_up_log(level: str, *, log_format: str = "text", worker: int | None = None) -> None:
     """Everything goes to standard error; of several workers each line says which wrote it."""
-    who = "" if worker is None else f"worker {worker} "
-    logging.basicConfig(
-        level=level.upper(), format=f"%(asctime)s %(levelname)s {who}%(name)s %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    if log_format == "json":
+        handler.setFormatter(JsonFormat(worker))
+    else:
+        handler.setFormatter(TextFormat("" if worker is None else f"worker {worker} "))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_cancellation)
     # At debug it writes every header of every call, and so whatever secret a caller sends in one.
     logging.getLogger("hpack").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""`python -m training fit`, `backtest`, `search`, `explain` and `memory`."""
+"""`python -m training fit`, `refit`, `backtest`, `search`, `explain` and `memory`."""
 
 import argparse
 import shlex
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from training import options as fit_options
 from training.backtest import backtest_table
-from training.commands import backtest_run, fit_run
+from training.commands import backtest_run, fit_run, refit_run
 from training.errors import TrainingError
 from training.explain import command as explain
 from training.memory import command as memory
@@ -36,6 +36,7 @@ def parser() -> Parser:
     top = Parser(prog="python -m training", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     fit_options.add_parser(commands).set_defaults(run_command=_fit)
+    _add_refit(commands).set_defaults(run_command=_refit)
     _add_backtest(commands).set_defaults(run_command=_backtest)
     for command in (search, explain, memory):
         command.add_parser(commands).set_defaults(run_command=command.run)
@@ -50,6 +51,28 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
         force=options.force,
         console=console,
         checkpoint_seconds=options.checkpoint_seconds,
+    )
+    if result is not None:  # only one of several workers has one
+        Console().print(backtest_table(result))
+    return 0
+
+
+def _add_refit(commands: Any) -> Parser:
+    again: Parser = commands.add_parser("refit", help="fit a run again, on its validation part too")
+    again.add_argument("--run", required=True, type=Path, metavar="runs/NAME", help="a finished run")
+    again.add_argument("--data", required=True, help="what the run was fitted on, as for fit")
+    again.add_argument("--out", required=True, type=Path, metavar="runs/NAME", help="folder for the new run")
+    again.add_argument(
+        "--epochs", type=int, metavar="N", help="epochs of the run's schedule; the run's best by default"
+    )
+    again.add_argument("--force", action="store_true", help="replace the run in --out")
+    again.add_argument("--quiet", action="store_true", help="print the backtest alone")
+    return again
+
+
+def _refit(options: argparse.Namespace, console: Console) -> int:
+    result = refit_run(
+        options.run, options.data, options.out, epochs=options.epochs, force=options.force, console=console
     )
     if result is not None:  # only one of several workers has one
         Console().print(backtest_table(result))

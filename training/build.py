@@ -29,11 +29,28 @@ LEAST_SQUARES_SAMPLE = 2**26
 RESOLUTION = 0.02
 
 
-def new_model(config: ModelConfig, windows: WindowSet, *, seed: int) -> RecurrentModel:
-    """A model with weights drawn from `seed`, scales and what is linear taken from the windows to fit on."""
+def new_model(
+    config: ModelConfig, windows: WindowSet, *, seed: int, scales_of: RecurrentModel | None = None
+) -> RecurrentModel:
+    """A model with weights drawn from `seed`, scales and what is linear taken from the windows to fit on.
+
+    The scales may be those of another model instead: what was calibrated in its units holds on in this one's.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = RecurrentModel(config)
+    if scales_of is None:
+        _take_scales(model, windows)
+    else:
+        model.scaling.load_state_dict(scales_of.scaling.state_dict())
+        model.transform.load_state_dict(scales_of.transform.state_dict())
+    if model.linear_skip is not None:
+        _start_from_least_squares(model, model.linear_skip, windows)
+    return model
+
+
+def _take_scales(model: RecurrentModel, windows: WindowSet) -> None:
+    config = model.config
     chosen = spread_evenly(len(windows), max(1, SCALE_SAMPLE // (config.window * config.num_features)))
     sample = windows.batch(chosen, np.float64)
     values_MTF, targets_MK = torch.from_numpy(sample.windows), torch.from_numpy(sample.targets)
@@ -43,9 +60,6 @@ def new_model(config: ModelConfig, windows: WindowSet, *, seed: int) -> Recurren
     if ruler is not None:
         values_MTF, targets_MK = ruler.rule(values_MTF), ruler.target_ruled(targets_MK)
     model.transform.fit(values_MTF.numpy(), targets_MK.numpy())
-    if model.linear_skip is not None:
-        _start_from_least_squares(model, model.linear_skip, windows)
-    return model
 
 
 @torch.no_grad()

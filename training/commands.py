@@ -1,4 +1,4 @@
-"""The two commands: fit a run and end with a backtest; repeat a run's backtest on a file."""
+"""Fit a run and end with a backtest; fit it again on its validation part too; repeat a run's backtest on a file."""
 
 import math
 import time
@@ -11,11 +11,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from training.backtest import Report, fit_baselines, judge
+from training.backtest import Baselines, Report, fit_baselines, judge
 from training.baselines import check_season
 from training.build import check_resolution, new_model
 from training.config import FitOptions, RunConfig, check_fits, default_epochs, library_versions
-from training.conformal import calibrate, check_levels
+from training.conformal import calibrate, check_levels, take_calibration
 from training.data import DataOptions, Dataset, Parts, SplitOptions, all_windows, load, split_windows
 from training.data.parts import coverage_lines
 from training.data.progress import shown
@@ -25,7 +25,7 @@ from training.errors import DataError, OptionError
 from training.fit import Fit
 from training.model import ModelConfig, RecurrentModel
 from training.pictures import backtest_picture, loss_picture, png
-from training.run import RunFolder, Samples, load_run
+from training.run import Run, RunFolder, Samples, best_epoch, load_run
 from training.workers import Workers, join
 
 MAX_SAMPLES = 256
@@ -96,7 +96,71 @@ def fit_run(
         model.to("cpu", torch.float32).eval()
         if model.needs_series:
             folder.write_series(dataset.series_ids)
-        return _finish(model, parts, config, folder, series_ids=dataset.series_ids, season=request.season)
+        calibrate(model, parts.validation)
+        baselines = fit_baselines(parts, levels=model.config.levels, season=request.season)
+        return _finish(model, parts, config, folder, series_ids=dataset.series_ids, baselines=baselines)
+
+
+def refit_run(
+    run_path: Path, source: str, out: Path, *, epochs: int | None, force: bool, console: Console
+) -> Report | None:
+    """Fit a run's model anew on its parts to fit and to validate on, keep it in `out` and return its backtest.
+
+    It has `epochs` epochs of the run's own schedule (None: as many as the run's best), nothing stops it early, and the
+    last weights are kept. Its intervals reach as far as the run's, which were calibrated on values that the run was not
+    fitted on; its baselines are the run's too. Under torchrun the first worker alone returns a backtest. Raises
+    TrainingError where run, data or folder cannot be used.
+    """
+    run = load_run(run_path)
+    config = _refit_config(run, out, best_epoch(run_path) if epochs is None else epochs)
+    torch.set_num_threads(config.fit.threads)
+    folder = RunFolder(out)
+    options = msgspec.structs.replace(config.data, source=source, column=config.features[0])
+    with join(config.fit.device) as workers, _loaded(options, _heard(console, workers)) as dataset:
+        _describe(dataset, console)
+        if dataset.provenance != config.provenance:
+            raise DataError(f"--data is {source}, which is not what {run_path} was fitted on; its parts would differ")
+        config = msgspec.structs.replace(config, data=options)
+        parts = split_windows(dataset, config.split, config.model.window, config.model.horizon)
+        parts = parts._replace(fit=parts.fit.joined(parts.validation))
+        model = new_model(config.model, parts.fit, seed=config.seed, scales_of=run.model)
+        model.to(workers.device, config.fit.dtype)
+        if workers.is_first:
+            folder.prepare(resume=False, force=force)
+        _fit_together(
+            model,
+            parts,
+            config,
+            folder,
+            workers=workers,
+            resume=False,
+            console=console,
+            checkpoint_seconds=CHECKPOINT_SECONDS,
+        )
+        if not workers.is_first:
+            return None
+        model.to("cpu", torch.float32).eval()
+        take_calibration(model, run.model)
+        if model.needs_series:
+            folder.write_series(dataset.series_ids)
+        baselines = msgspec.convert(run.backtest, Report).baselines
+        return _finish(model, parts, config, folder, series_ids=dataset.series_ids, baselines=baselines)
+
+
+def _refit_config(run: Run, out: Path, epochs: int) -> RunConfig:
+    """The run's own, but for the epochs. Raises OptionError for what cannot be asked of it."""
+    fit = run.config.fit
+    if fit.refit_epochs:
+        raise OptionError(f"--run is {run.path}, which was fitted on its validation part; give the run it came from")
+    if out.resolve() == run.path.resolve():
+        raise OptionError(f"--out is {out}, the run itself; it must be another folder")
+    if not 1 <= epochs <= fit.epochs:
+        raise OptionError(f"epochs is {epochs}; it must be from 1 to {fit.epochs}, as many as the run's schedule has")
+    if fit.device == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"--run is {run.path}, which was fitted on a GPU, and torch finds none")
+    return msgspec.structs.replace(
+        run.config, fit=msgspec.structs.replace(fit, refit_epochs=epochs), library_versions=library_versions()
+    )
 
 
 def _fit_together(
@@ -130,13 +194,11 @@ def _finish(
     folder: RunFolder,
     *,
     series_ids: Sequence[str],
-    season: int | None,
+    baselines: Baselines,
 ) -> Report:
-    """Calibrate, judge and keep the fitted model."""
-    calibrate(model, parts.validation)
+    """Judge and keep the fitted and calibrated model."""
     folder.write_model(model)
     folder.write_samples(_samples(parts, model))
-    baselines = fit_baselines(parts, levels=model.config.levels, season=season)
     judged = judge(
         model, parts.test, baselines, target=config.features[0], source=config.data.source, series_ids=series_ids
     )

@@ -31,7 +31,8 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     square to a line, in the transform's units; `average` the decay of a running average of the weights, which is what
     is judged and kept (0: the weights themselves). The loss is taken after each of a window's last `loss_steps`.
     An epoch sees `epoch_windows` windows at most (0: all). `precision` is float32, float64, or mixed (bfloat16 in
-    matmuls, for GPUs), `device` cpu or cuda.
+    matmuls, for GPUs), `device` cpu or cuda. With `refit_epochs` the validation part is fitted on too, for so many
+    epochs of the schedule, and the last weights are kept (0: the best ones on validation).
     """
 
     epochs: int
@@ -45,6 +46,7 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     average: float = 0.0
     loss_steps: int = 1
     epoch_windows: int = 0
+    refit_epochs: int = 0
     precision: str = "float32"
     device: str = "cpu"
 
@@ -62,6 +64,8 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"average is {self.average}; it must be at least 0 and below 1")
         if self.epoch_windows < 0:
             raise ValueError(f"epoch_windows is {self.epoch_windows}; it must be at least 0")
+        if not 0 <= self.refit_epochs <= self.epochs:
+            raise ValueError(f"refit_epochs is {self.refit_epochs}; it must be from 0 to epochs, {self.epochs}")
         if self.device not in DEVICES:
             raise ValueError(f"device is {self.device!r}; it must be one of {', '.join(DEVICES)}")
         if self.precision not in PRECISIONS:

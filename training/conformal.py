@@ -80,6 +80,16 @@ def calibrate(model: RecurrentModel, validation: WindowSet) -> None:
     model.head.margin.copy_(torch.from_numpy(found_KL).expand_as(model.head.margin))
 
 
+@torch.no_grad()
+def take_calibration(model: RecurrentModel, calibrated: RecurrentModel) -> None:
+    """Set the head's margins to those of another model of the same shape and scales."""
+    if model.config.intervals == "none":
+        return
+    if model.recent_error is not None and calibrated.recent_error is not None:
+        model.recent_error.usual.copy_(calibrated.recent_error.usual)
+    model.head.margin.copy_(calibrated.head.margin)
+
+
 def _residuals(terms: LossTerms) -> Tensor:
     """|residual| [B, K]."""
     return (terms.target - terms.output).abs()

@@ -159,6 +159,8 @@ class Fit:
     @property
     def is_finished(self) -> bool:
         """Whether all epochs are done or validation has not improved for `patience` of them."""
+        if self.options.refit_epochs:
+            return len(self.history) >= self.options.refit_epochs
         if len(self.history) >= self.options.epochs:
             return True
         return self.best is not None and len(self.history) - self.best.epoch >= self.options.patience
@@ -194,7 +196,8 @@ class Fit:
             validation_loss=validation_loss,
             validation_rmse=validation_rmse,
             learning_rate=self._learning_rate,
-            is_best=self.best is None or validation_loss < self.best.validation_loss,
+            # Where validation is fitted on, it cannot tell which epoch is the best.
+            is_best=bool(self.options.refit_epochs) or self.best is None or validation_loss < self.best.validation_loss,
         )
         if metrics.is_best:
             self._best = copy.deepcopy(self.model.state_dict())

@@ -30,10 +30,10 @@ from training.backtest import Report
 from training.config import RunConfig
 from training.errors import RunError
 from training.files import is_unfinished, remove_unfinished, write_atomically
-from training.fit import Fit
+from training.fit import EpochMetrics, Fit
 from training.model import RecurrentModel
 
-__all__ = ["Run", "RunError", "RunFolder", "load_run"]
+__all__ = ["Run", "RunError", "RunFolder", "best_epoch", "load_run"]
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
@@ -79,6 +79,18 @@ def load_run(path: Path) -> Run:
         series_ids=_decode(path / SERIES, list[str]) if config.model.num_series else [],
         backtest=msgspec.json.decode(_read(path / BACKTEST)),
     )
+
+
+def best_epoch(path: Path) -> int:
+    """The epoch whose weights a run keeps. Raises RunError if its metrics are missing or broken."""
+    try:
+        history = msgspec.json.Decoder(EpochMetrics).decode_lines(_read(path / METRICS))
+    except msgspec.MsgspecError as error:
+        raise RunError(f"{path / METRICS} is broken: {error}") from error
+    kept = [metrics.epoch for metrics in history if metrics.is_best]
+    if not kept:
+        raise RunError(f"{path / METRICS} is broken: it marks no epoch as the best")
+    return kept[-1]
 
 
 def _read(path: Path) -> bytes:

@@ -6,4 +6,5 @@ folder     an artifact on disk: verified reads, atomic publication
 golden     inputs and reference outputs, per graph
 limits     how far an output may be from the reference
 frames     messages between a server and a reference process
+__main__   verifies a repository
 """

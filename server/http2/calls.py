@@ -38,6 +38,7 @@ class Owner(Protocol):
 
     connection: Connection
     peer: str
+    names: tuple[str, ...]
 
     def ended(self, stream: int) -> None:
         """The call on this stream is over."""
@@ -67,7 +68,12 @@ def head_of(headers: Headers, handler: Handler) -> Head:
 
 
 class ServerCall:
-    """One call: collects its messages, runs its handler, ends with a status exactly once."""
+    """One call: collects its messages, runs its handler, ends with a status exactly once.
+
+    `admitted`: what its caller may do, where that was asked before its message was taken in.
+    """
+
+    admitted: object | None = None
 
     def __init__(
         self, owner: Owner, stream: int, head: Head, loop: asyncio.AbstractEventLoop, *, max_message_bytes: int
@@ -94,6 +100,16 @@ class ServerCall:
         if handler.request_streaming:
             self._requests = Requests(self, handler.request_deserializer)
             self._task = loop.create_task(self._run(self._requests))
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether its request is a stream of messages."""
+        return self._requests is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those in the certificate of the caller."""
+        return self._owner.names
 
     # ---- in ----
 

@@ -4,53 +4,15 @@ What comes in is told to a Handler; what goes out is given to `write` as bytes. 
 data is credited as it is taken, and what exceeds the peer's windows, or comes while the socket is full, waits here.
 """
 
-from collections import deque
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar
 
 from server.http2 import frames
 from server.http2.frames import Code, ConnectionFault, Setting
-from server.http2.headers import HeaderReader, Headers
-
-
-class Limits(NamedTuple):
-    """What a peer may do. Nuisances are frames that cost us and serve no call: see `Connection`."""
-
-    max_streams: int = 1000
-    max_header_bytes: int = 16_384
-    max_frame_bytes: int = 1 << 18
-    window_bytes: int = 1 << 20
-    connection_window_bytes: int = 1 << 24
-    max_nuisances: int = 20_000
-
-
-class Handler(Protocol):
-    """Whom a connection tells; streams are named by their numbers."""
-
-    def on_request(self, stream: int, headers: Headers, *, ends: bool) -> None:
-        """A stream began."""
-
-    def on_data(self, stream: int, data: bytes, *, ends: bool) -> bool:
-        """Some of its data; whether the peer may send as much again. If not, `credit` lets it later."""
-        ...
-
-    def on_reset(self, stream: int) -> None:
-        """The peer gave it up."""
-
-
-class _Stream:
-    """Windows and what waits for them."""
-
-    __slots__ = ("credit", "is_received", "outbox", "receive_window", "send_window")
-
-    def __init__(self, *, send_window: int, receive_window: int) -> None:
-        self.send_window = send_window
-        self.receive_window = receive_window
-        # Taken and not yet credited.
-        self.credit = 0
-        self.is_received = False
-        # Data, or the block that ends the stream.
-        self.outbox: deque[tuple[bytes, bool]] = deque()
+from server.http2.handler import NOBODY, Handler, nowhere
+from server.http2.headers import HeaderReader
+from server.http2.limits import Limits
+from server.http2.stream import Stream
 
 
 class Connection:
@@ -69,7 +31,7 @@ class Connection:
         self._reader = HeaderReader(max_bytes=self.limits.max_header_bytes)
         self._buffer = b""
         self._has_preface = self._has_settings = False
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._last_stream = 0
         self._is_going_away = False
         self._nuisances = 0
@@ -99,8 +61,8 @@ class Connection:
     def let_go(self) -> None:
         """The peer is gone: nothing more is told or written, and nothing hangs together in a circle."""
         self.is_closed = True
-        self._handler = _NOBODY
-        self._write = _nowhere
+        self._handler = NOBODY
+        self._write = nowhere
 
     def forgive(self) -> None:
         """Forget the nuisances so far."""
@@ -237,7 +199,7 @@ class Connection:
             self._nuisance()
             self._write(frames.reset(number, Code.REFUSED_STREAM))
             return
-        stream = _Stream(send_window=self._initial_send_window, receive_window=self.limits.window_bytes)
+        stream = Stream(send_window=self._initial_send_window, receive_window=self.limits.window_bytes)
         stream.is_received = ends
         self._streams[number] = stream
         self._handler.on_request(number, headers, ends=ends)
@@ -279,7 +241,9 @@ class Connection:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "PING on a stream")
         if len(payload) != 8:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "PING is not of 8 bytes")
-        if not flags & frames.ACK:
+        if flags & frames.ACK:
+            self._handler.on_pong(payload)
+        else:
             self._nuisance()
             self._write(frames.frame(frames.PING, frames.ACK, 0, payload))
 
@@ -384,6 +348,15 @@ class Connection:
         if yes:
             self._flush_all()
 
+    def ping(self, payload: bytes) -> None:
+        """Ask for a sign of life: `on_pong` with these 8 bytes."""
+        self._write(frames.frame(frames.PING, 0, 0, payload))
+
+    def warn(self) -> None:
+        """Ask the peer to go elsewhere; streams that are on their way are still taken, until `go_away`."""
+        if not self._is_going_away and not self.is_closed:
+            self._write(frames.go_away(frames.LAST_STREAM, Code.NO_ERROR))
+
     def go_away(self) -> None:
         """Take no new streams; those that are open go on."""
         if not self._is_going_away and not self.is_closed:
@@ -401,7 +374,7 @@ class Connection:
             if stream.outbox:
                 self._flush(number, stream)
 
-    def _flush(self, number: int, stream: _Stream) -> None:
+    def _flush(self, number: int, stream: Stream) -> None:
         while stream.outbox and self._is_writable:
             data, is_end = stream.outbox[0]
             if is_end:
@@ -442,24 +415,3 @@ class Connection:
 
 def _length(block: bytes) -> bytes:
     return len(block).to_bytes(3, "big")
-
-
-class _Nobody:
-    """Is told what is of no use any more."""
-
-    def on_request(self, stream: int, headers: Headers, *, ends: bool) -> None:
-        """Nothing."""
-
-    def on_data(self, stream: int, data: bytes, *, ends: bool) -> bool:  # noqa: ARG002 (as Handler has it)
-        """Nothing."""
-        return True
-
-    def on_reset(self, stream: int) -> None:
-        """Nothing."""
-
-
-def _nowhere(_: bytes) -> None:
-    """Where the peer was."""
-
-
-_NOBODY = _Nobody()

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import grpc
 
+from server.doors.certificates import NAMES
+
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -15,6 +17,13 @@ class Aborted(Exception):
 
 class Call(Protocol):
     """The parts of a call that a context acts on."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those in the certificate of the caller."""
+        ...
+
+    admitted: object | None
 
     async def write(self, response: Any) -> None:
         """Send a message, and wait until there is room for the next."""
@@ -55,6 +64,16 @@ class Context:
     def peer(self) -> str:
         """Where the caller is, as gRPC writes it."""
         return self._peer
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        """The names in the caller's certificate, by the key that gRPC has for them; empty without any."""
+        names = self._call.names
+        return {NAMES: [name.encode() for name in names]} if names else {}
+
+    @property
+    def admitted(self) -> object | None:
+        """What the caller may do, where that was asked before his message was taken in; None: ask."""
+        return self._call.admitted
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; None without one."""
@@ -99,6 +118,9 @@ class Context:
 
 class _Ended:
     """In place of a call that is over."""
+
+    names: tuple[str, ...] = ()
+    admitted: object | None = None
 
     async def write(self, response: Any) -> None:
         """Nothing: nobody waits for it."""

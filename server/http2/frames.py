@@ -6,6 +6,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_BYTES = 9
 # What a sender may use before it is told otherwise, and the most there can be.
 DEFAULT_WINDOW, LARGEST_WINDOW = 65_535, 2**31 - 1
+# No stream has a higher number.
+LAST_STREAM = 2**31 - 1
 SMALLEST_FRAME, LARGEST_FRAME = 16_384, 2**24 - 1
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from server.config import Config
+from server.status.facts import Facts
 
 Action = Literal["load", "unload"]
 
@@ -68,9 +69,10 @@ class Drain(_Message, frozen=True, tag="drain"):
 
 
 class Ready(_Message, frozen=True, tag="ready"):
-    """The gates have passed and the port is open; these versions answer, by model."""
+    """The gates have passed and the port is open; these versions answer, by model. `facts`: for the status page."""
 
     serving: dict[str, list[int]]
+    facts: Facts = Facts()
 
 
 class Failed(_Message, frozen=True, tag="failed"):
@@ -98,6 +100,7 @@ class Changed(_Message, frozen=True, tag="changed"):
     serving: dict[str, list[int]]
     error: str = ""
     message: str = ""
+    facts: Facts = Facts()
 
 
 ToWorker = Start | Announce | Change | Answer | Drain

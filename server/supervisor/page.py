@@ -5,16 +5,11 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
-
-from server.config import split_address
-from server.errors import StartupError
 
 # prometheus_client reads it when it is imported, in the workers.
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -62,24 +57,3 @@ class MetricsFolder(Collector):
     def close(self) -> None:
         """Remove the folder."""
         self._folder.cleanup()
-
-
-class Page:
-    """The folder, served over HTTP."""
-
-    def __init__(self, address: str, folder: MetricsFolder) -> None:
-        """Raises StartupError if the port cannot be had."""
-        host, port = split_address(address)
-        registry = CollectorRegistry()
-        registry.register(folder)
-        self._server: WSGIServer
-        try:
-            self._server, self._thread = start_http_server(port, host, registry=registry)
-        except OSError as error:
-            raise StartupError(f"metrics is {address!r}; cannot listen there: {error.strerror}") from None
-        self.port = int(self._server.server_port)
-
-    def close(self) -> None:
-        """Serve no longer."""
-        self._server.shutdown()
-        self._server.server_close()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Self
 
+from server.status.facts import Facts
 from server.supervisor.line import Line
 from server.supervisor.messages import FromWorker, ToWorker, from_worker
 
@@ -19,10 +20,12 @@ class WorkerProcess:
         self.number = number
         self.worker = worker
         self.pid = process.pid
-        # On the loop's clock, once it was.
+        # On the monotonic clock, once it was.
         self.ready_at: float | None = None
         # The versions that answer there, by model, when it last said so.
         self.serving: dict[str, list[int]] = {}
+        # What it then had of models and versions, for the status page.
+        self.facts = Facts()
         # Why it could not start, if it said so.
         self.failed = ""
         self._process = process

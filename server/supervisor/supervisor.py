@@ -3,13 +3,19 @@
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
+from prometheus_client import CollectorRegistry
+
 from server.config import Config, split_address
 from server.errors import StartupError
 from server.parity.link import SpawnedReference, torch_is_installed
+from server.status.board import StatusBoard
+from server.status.facts import WorkerFacts, merged
+from server.status.port import MetricsPort
 from server.supervisor.barrier import Barrier
 from server.supervisor.changes import Changes, Outgoing, differing
 from server.supervisor.messages import (
@@ -24,7 +30,7 @@ from server.supervisor.messages import (
     Ready,
     Start,
 )
-from server.supervisor.page import VARIABLE, MetricsFolder, Page
+from server.supervisor.page import VARIABLE, MetricsFolder
 from server.supervisor.port import HeldPort
 from server.supervisor.process import WorkerProcess, ending
 from server.supervisor.reference import KeptReference
@@ -77,13 +83,38 @@ class Supervisor:
             health = stack.enter_context(HeldPort(health, option="health-listen")).address
         self._folder = MetricsFolder()
         stack.callback(self._folder.close)
-        page = Page(config.metrics, self._folder)
+        registry = CollectorRegistry()
+        registry.register(self._folder)
+        board = StatusBoard(
+            registry.collect,
+            facts=lambda: merged([each.facts for each in self._serving()]),
+            is_ready=lambda: self._barrier.passed and bool(self._serving()) and not self._stopping.is_set(),
+            workers=self._worker_facts,
+        )
+        page = MetricsPort(config.metrics, registry, board.render)
         stack.callback(page.close)
         hosts = [split_address(address)[0] for address in (config.grpc, config.metrics)]
         logger.info("listening grpc=%s:%d metrics=%s:%d", hosts[0], port.port, hosts[1], page.port)
         if health:
             logger.info("listening health=%s", health)
         self._config = replace(config, grpc=port.address, health_listen=health, reference=self._reference(stack))
+
+    def _serving(self) -> list[WorkerProcess]:
+        """Those that are ready; read on the page's thread, too."""
+        return [each for each in list(self._processes.values()) if each.ready_at is not None]
+
+    def _worker_facts(self) -> list[WorkerFacts]:
+        """Every process in its place, for the page."""
+        now = time.monotonic()
+        facts = [
+            WorkerFacts(
+                worker=each.worker,
+                pid=each.pid,
+                uptime_seconds=None if each.ready_at is None else now - each.ready_at,
+            )
+            for each in list(self._processes.values())
+        ]
+        return sorted(facts, key=lambda each: (each.worker, each.pid))
 
     def _reference(self, stack: ExitStack) -> str:
         """What workers are told of the reference: with `auto` there is one for all."""
@@ -114,7 +145,7 @@ class Supervisor:
                     # The same would happen to the next.
                     raise StartupError(process.failed)
                 if process.ready_at is not None:
-                    ready_seconds = asyncio.get_running_loop().time() - process.ready_at
+                    ready_seconds = time.monotonic() - process.ready_at
             wait_seconds = restarts.died(ready_seconds)
             if self._stopping.is_set():
                 return
@@ -159,8 +190,8 @@ class Supervisor:
     def _hear(self, process: WorkerProcess, message: FromWorker) -> None:
         match message:
             case Ready():
-                process.ready_at = asyncio.get_running_loop().time()
-                process.serving = message.serving
+                process.ready_at = time.monotonic()
+                process.serving, process.facts = message.serving, message.facts
                 logger.info("worker %d: process %d serves", process.worker, process.pid)
                 self._let_show(process)
             case Failed():
@@ -170,7 +201,7 @@ class Supervisor:
             case Ask():
                 self._tell(self._changes.ask(process.number, message))
             case Changed():
-                process.serving = message.serving
+                process.serving, process.facts = message.serving, message.facts
                 self._tell(self._changes.changed(process.number, message))
 
     def _let_show(self, process: WorkerProcess) -> None:

@@ -20,7 +20,7 @@ from server.transport.model_config import PLATFORM, config_of
 from server.transport.model_repository import ModelRepository
 from server.transport.model_statistics import statistics_of
 from server.transport.streams import Streams
-from server.transport.unreadable import Unreadable
+from server.transport.unanswerable import Unanswerable
 from server.versions import Model
 
 EXTENSIONS = ("model_configuration", "parameters", "statistics")
@@ -152,7 +152,7 @@ class OpenInference(GRPCInferenceServiceServicer):
         return await self._calls.answer("RepositoryModelUnload", context, labels, self._repository.unload(request))
 
     async def ModelStreamInfer(  # type: ignore[override]  # the stub knows generators; here a stream's end is told apart
-        self, requests: AsyncIterator[pb.ModelInferRequest | Unreadable], context: Context
+        self, requests: AsyncIterator[pb.ModelInferRequest | Unanswerable], context: Context
     ) -> None:
         """Predict, request by request. One that fails has its own response; the stream goes on."""
         metadata = context.invocation_metadata() or ()
@@ -165,11 +165,11 @@ class OpenInference(GRPCInferenceServiceServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def _answer_in_stream(
-        self, context: Context, request: pb.ModelInferRequest | Unreadable
+        self, context: Context, request: pb.ModelInferRequest | Unanswerable
     ) -> tuple[str, pb.ModelInferResponse | Failure]:
         """The request's id and its answer; each is counted like a call of its own."""
-        if isinstance(request, Unreadable):
-            return "", await self._calls.settle("ModelStreamInfer", context, Labels(), request.refuse())
+        if isinstance(request, Unanswerable):
+            return request.id, await self._calls.settle("ModelStreamInfer", context, Labels(), request.refuse())
         labels = self._calls.labels(request.model_name)
         work = self._infer(request, context, labels)
         return request.id, await self._calls.settle("ModelStreamInfer", context, labels, work)

@@ -8,12 +8,14 @@ from server.errors import (
     InvalidRequest,
     LoadFailed,
     ModelNotFound,
+    NotAllowed,
     NotFinite,
     NotReady,
     QueueFull,
     RequestError,
     RunFailed,
     SwitchedOff,
+    Unauthenticated,
 )
 
 STATUS: dict[type[RequestError], grpc.StatusCode] = {
@@ -23,6 +25,8 @@ STATUS: dict[type[RequestError], grpc.StatusCode] = {
     DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     NotReady: grpc.StatusCode.UNAVAILABLE,
     Draining: grpc.StatusCode.UNAVAILABLE,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     SwitchedOff: grpc.StatusCode.UNIMPLEMENTED,
     LoadFailed: grpc.StatusCode.FAILED_PRECONDITION,
     NotFinite: grpc.StatusCode.INTERNAL,

@@ -1,34 +1,23 @@
 """Bytes that are no message of their call's type: INVALID_ARGUMENT, where grpc.aio has UNKNOWN and a traceback."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from server.errors import InvalidRequest
 from server.transport.calls import Calls, Context, begins_at_once
+from server.transport.guard import Guard
+from server.transport.unanswerable import Unreadable, reader
 
 # grpc.RpcMethodHandler, whose published types are those of the synchronous server.
 Handler = Any
 Handlers = Mapping[str, Handler]
 
 
-class Unreadable:
-    """Stands for a request that could not be read."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    async def refuse(self) -> Any:
-        """Raises InvalidRequest."""
-        raise InvalidRequest("request", f"{self._size} bytes", "they are not a message of this call's type")
-
-
 class ReadableOnly:
     """A server as generated code sees it: services added here have their unreadable requests answered by `calls`."""
 
-    def __init__(self, server: grpc.aio.Server, calls: Calls) -> None:
+    def __init__(self, server: grpc.aio.Server | Guard, calls: Calls) -> None:
         self._server = server
         self._calls = calls
 
@@ -38,7 +27,10 @@ class ReadableOnly:
     def add_registered_method_handlers(self, service: str, handlers: Handlers) -> None:
         """Add a service's methods."""
         checked = {name: self._checked(name, handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, checked),))
+        if isinstance(self._server, Guard):
+            self._server.add_registered_method_handlers(service, checked)
+        else:
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, checked),))
 
     def _checked(self, rpc: str, handler: Handler) -> Handler:
         parse, serialize = reader(handler.request_deserializer), handler.response_serializer
@@ -55,15 +47,3 @@ class ReadableOnly:
         if getattr(answer, "begins_at_once", False):
             begins_at_once(readable)
         return grpc.unary_unary_rpc_method_handler(readable, parse, serialize)
-
-
-def reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """`parse`, but for an Unreadable where it raises."""
-
-    def read(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except DecodeError:
-            return Unreadable(len(data))
-
-    return read

@@ -8,6 +8,8 @@ from contextlib import suppress
 from server.app import Server
 from server.errors import ModelNotFound, StartupError
 from server.process import end_leftovers, set_up_log, stop_on_signals
+from server.status.describe import describe
+from server.status.facts import Facts
 from server.supervisor.line import Line
 from server.supervisor.messages import (
     Announce,
@@ -73,11 +75,15 @@ class Worker:
             with suppress(ModelNotFound):
                 await self._server.loader.unload(name)
         self._started.set()
-        self._line.send(Ready(serving=self._serving()))
+        self._line.send(Ready(serving=self._serving(), facts=self._facts()))
 
     def _serving(self) -> dict[str, list[int]]:
         models = self._server.repository.models()
         return {model.name: [version.number for version in model.serving()] for model in models if model.serving()}
+
+    def _facts(self) -> Facts:
+        """For the status page, which the supervisor serves."""
+        return describe(self._server.repository)
 
     async def _hear(self) -> None:
         """Do what the supervisor says. A worker that nobody looks after drains and ends."""
@@ -112,7 +118,9 @@ class Worker:
             await (loader.load(change.model) if change.action == "load" else loader.unload(change.model))
         except Exception as raised:  # noqa: BLE001 (whoever asked, in whichever worker, is told)
             error, message = described(raised)
-        self._line.send(Changed(number=change.number, serving=self._serving(), error=error, message=message))
+        self._line.send(
+            Changed(number=change.number, serving=self._serving(), error=error, message=message, facts=self._facts())
+        )
 
     async def _write_gauges(self) -> None:
         while True:
@@ -127,7 +135,7 @@ async def work(end: socket.socket) -> int:
     first = await line.receive()
     if not isinstance(first, Start):
         return 1  # the supervisor was gone before it said anything
-    set_up_log(first.config.log_level, worker=first.worker)
+    set_up_log(first.config.log_level, log_format=first.config.log_format, worker=first.worker)
     status = 0
     try:
         await Worker(first, line, stop).run()

@@ -22,13 +22,14 @@ from server.app import LIVENESS, READINESS
 from server.config import Config, parse, split_address
 from server.errors import StartupError
 from server.metrics import Metrics
+from tests.deploy.programs import program, workers
 from tests.deploy.schemas import MODELS, Dashboard, PatchStep, PrometheusRule, ScaledObject
 
 Object = dict[str, Any]
 
 # The oldest and the newest Kubernetes that is promised.
 KUBERNETES = ("1.30", "1.37")
-OVERLAYS = ("cpu", "gpu", "autoscale", "monitoring", "kserve")
+OVERLAYS = ("cpu", "gpu", "autoscale", "monitoring", "kserve", "locks", "verified", "training", "training-workers")
 # Labels and annotations that mean something to somebody. Another is a slip of the pen.
 KNOWN_KEYS = {
     "app.kubernetes.io/name",
@@ -47,6 +48,7 @@ KNOWN_KEYS = {
 KINDS = {
     "ConfigMap": "v1",
     "Deployment": "apps/v1",
+    "Job": "batch/v1",
     "Namespace": "v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "PersistentVolumeClaim": "v1",
@@ -57,6 +59,8 @@ KINDS = {
 SERVER_IMAGES = ("nextvalue-server", "nextvalue-server-gpu")
 IMAGES = (*SERVER_IMAGES, "nextvalue-reference", "nextvalue-train")
 RESOURCES = {"cpu", "memory", "storage", "nvidia.com/gpu"}
+# Claims that another overlay makes: fits publish where servers look.
+CLAIMS_ELSEWHERE = {"training": {"nextvalue-models"}}
 # Labels that a scrape adds to what the page has.
 TARGET_LABELS = {"namespace", "pod", "nextvalue_dev_accelerator"}
 # What Grafana puts in place of a variable, for a parser that knows none.
@@ -88,10 +92,12 @@ def problems(deploy: Path, tools: Tools, *, overlays: Iterable[str] = OVERLAYS) 
 
 
 def _all(deploy: Path, tools: Tools, overlays: Iterable[str]) -> Iterator[str]:
-    for overlay in overlays:
+    slips = list(patches(deploy))
+    yield from slips
+    # What a patch with a slip has made has not the shape to be looked at.
+    for overlay in () if slips else overlays:
         objects, wrong = rendered(deploy, overlay, tools)
         yield from (f"overlays/{overlay}: {each}" for each in (*wrong, *_overlay(objects, tools)))
-    yield from patches(deploy)
     yield from _said([tools.hadolint, str(deploy / "image" / "Containerfile")])
     yield from _said([tools.promtool, "check", "config", str(deploy / "monitoring" / "prometheus.yml")])
     yield from rule_tests(deploy, tools)
@@ -108,6 +114,9 @@ def _overlay(objects: list[Object], tools: Tools) -> Iterator[str]:
     yield from links(objects)
     for pod in pods(objects):
         yield from containers(pod)
+    for each in objects:
+        if each["kind"] == "PyTorchJob":
+            yield from workers(each)
     yield from queries(objects, tools)
 
 
@@ -130,8 +139,11 @@ def patches(deploy: Path) -> Iterator[str]:
     """Steps of a JSON patch with a field that there is none of, which kustomize passes over."""
     for path in sorted((deploy / "kubernetes").rglob("*.yaml")):
         try:
-            for steps in yaml.safe_load_all(path.read_text()):
-                if isinstance(steps, list):
+            for document in yaml.safe_load_all(path.read_text()):
+                inline = document.get("patches", ()) if isinstance(document, dict) else ()
+                for steps in (document, *(yaml.safe_load(each.get("patch", "")) for each in inline)):
+                    if not isinstance(steps, list):
+                        continue
                     msgspec.convert(steps, list[PatchStep])
         except (yaml.YAMLError, msgspec.ValidationError) as error:
             yield f"{path.name}: {error}"
@@ -152,8 +164,7 @@ def kinds(objects: list[Object], tools: Tools) -> Iterator[str]:
             except msgspec.ValidationError as error:
                 yield f"{kind}: {error}"
             else:
-                if kind == "ServingRuntime":
-                    own.append(pod_of(each))
+                own += [{"apiVersion": "v1", "kind": "Pod", **pod} for pod in pods([each])]
         else:
             yield f"kind {kind!r} is not one that is expected here"
     with tempfile.TemporaryDirectory() as folder:
@@ -163,16 +174,18 @@ def kinds(objects: list[Object], tools: Tools) -> Iterator[str]:
             yield from _said([tools.validate, "--strict", "--kubernetes-version", version, "--quiet", str(file)])
 
 
-def pod_of(runtime: Object) -> Object:
-    """A pod of a ServingRuntime's containers, to be validated as one."""
-    spec = {key: runtime["spec"][key] for key in ("containers", "volumes") if key in runtime["spec"]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "runtime"}, "spec": spec}
-
-
 def pods(objects: list[Object]) -> list[Object]:
     """Every pod template."""
-    templates = [each["spec"]["template"] for each in objects if each["kind"] == "Deployment"]
-    return templates + [pod_of(each) for each in objects if each["kind"] == "ServingRuntime"]
+    found: list[Object] = []
+    for each in objects:
+        spec = each.get("spec", {})
+        if each["kind"] in {"Deployment", "Job"}:
+            found.append(spec["template"])
+        elif each["kind"] == "PyTorchJob":
+            found += [role["template"] for role in spec["pytorchReplicaSpecs"].values()]
+        elif each["kind"] == "ServingRuntime":
+            found.append({"spec": {key: spec[key] for key in ("containers", "volumes") if key in spec}})
+    return [{**pod, "metadata": {"name": "pod", **pod.get("metadata", {})}} for pod in found]
 
 
 def keys(objects: list[Object]) -> Iterator[str]:
@@ -214,6 +227,9 @@ def links(objects: list[Object]) -> Iterator[str]:
             yield f"service account {account!r} is not there"
         for volume in pod["spec"].get("volumes", ()):
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            component = pod["metadata"].get("labels", {}).get("app.kubernetes.io/component", "")
+            if claim in CLAIMS_ELSEWHERE.get(component, ()):
+                continue
             if claim and ("PersistentVolumeClaim", claim) not in named:
                 yield f"claim {claim!r} is not there"
 
@@ -277,7 +293,9 @@ def containers(pod: Object) -> Iterator[str]:
                 yield f"{name}: options are {sorted(reference)}"
             elif not {str(Path(reference["--listen"][5:]).parent), reference["--models"]} <= set(mounts.values()):
                 yield f"{name}: not all that {options} names is mounted"
-        if image.rpartition(":")[0] in SERVER_IMAGES:
+        if image.rpartition(":")[0] == "nextvalue-train" or "command" in container:
+            yield from program(container, mounts)
+        elif image.rpartition(":")[0] in SERVER_IMAGES:
             yield from _server(container, mounts, spec, reference)
 
 
@@ -311,6 +329,8 @@ def _server(container: Object, mounts: Mapping[str, str], spec: Object, referenc
     if not reference and config.reference.startswith("unix:"):
         yield f"the server's reference is {config.reference!r}, and there is no sidecar"
     under = [str(config.models)] + ([str(Path(config.reference[5:]).parent)] if reference else [])
+    files = (config.tls_certificate, config.tls_key, config.tls_client_ca, config.access)
+    under += [str(Path(file).parent) for file in files if file]
     for folder in under:
         if folder not in mounts.values() and folder != "/mnt/models":  # KServe mounts that itself
             yield f"nothing is mounted at {folder}"

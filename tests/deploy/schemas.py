@@ -226,6 +226,48 @@ class InferenceService(Strict, frozen=True):
     spec: InferenceServiceSpec
 
 
+# ---- Kubeflow's training operator: kubeflow.org/v1 PyTorchJob ----
+
+
+class PodTemplate(Strict, frozen=True):
+    """Kubernetes' own: `templates` makes a pod of it, which is validated as one."""
+
+    metadata: dict[Literal["labels", "annotations"], Labels]
+    spec: dict[str, Any]
+
+
+class TrainingReplicas(Strict, frozen=True):
+    replicas: Annotated[int, Meta(ge=1)]
+    restart_policy: Literal["Always", "OnFailure", "Never", "ExitCode"]
+    template: PodTemplate
+
+
+class TrainingRoles(Strict, frozen=True, rename=None):
+    Master: TrainingReplicas
+    Worker: TrainingReplicas
+
+
+class RunPolicy(Strict, frozen=True):
+    clean_pod_policy: Literal["Running", "All", "None"]
+    backoff_limit: Count
+    active_deadline_seconds: Count
+    ttl_seconds_after_finished: Count | None = None
+    suspend: bool = False
+
+
+class PyTorchJobSpec(Strict, frozen=True):
+    run_policy: RunPolicy
+    pytorch_replica_specs: TrainingRoles
+    nproc_per_node: str | None = None
+
+
+class PyTorchJob(Strict, frozen=True):
+    api_version: Literal["kubeflow.org/v1"]
+    kind: Literal["PyTorchJob"]
+    metadata: Metadata
+    spec: PyTorchJobSpec
+
+
 # ---- Grafana's dashboards, as far as ours go ----
 
 
@@ -347,4 +389,5 @@ MODELS: dict[str, type[Strict]] = {
     "PrometheusRule": PrometheusRule,
     "ServingRuntime": ServingRuntime,
     "InferenceService": InferenceService,
+    "PyTorchJob": PyTorchJob,
 }

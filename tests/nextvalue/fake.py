@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import numpy as np
@@ -89,6 +90,7 @@ class FakeServer(NextValueServicer):
         time_remaining: seconds each call had left when it arrived.
         refuse: the status for a request, by what is in it; None lets it through.
         reply: what to send instead of a prediction.
+        authorizations: what each call said of its caller, None where it said nothing.
         arrived: set once a call is being held.
         left: set once a held call has ended, for whatever reason.
     """
@@ -98,6 +100,7 @@ class FakeServer(NextValueServicer):
     refuse: Callable[[pb.PredictRequest], Failure | None] | None = None
     reply: pb.PredictResponse | None = None
     time_remaining: list[float] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
     arrived: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
     health: HealthServicer = field(default_factory=HealthServicer)
@@ -164,6 +167,16 @@ class FakeServer(NextValueServicer):
             self._released.wait(timeout=30)
 
 
+class _Recorder(grpc.ServerInterceptor):
+    def __init__(self, fake: FakeServer) -> None:
+        self._fake = fake
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        metadata = dict(handler_call_details.invocation_metadata)
+        self._fake.authorizations.append(metadata.get("authorization"))
+        return continuation(handler_call_details)
+
+
 def _fail(failure: Failure, context: grpc.ServicerContext) -> None:
     if failure.pushback is not None:
         context.set_trailing_metadata((("grpc-retry-pushback-ms", failure.pushback),))
@@ -176,7 +189,7 @@ def serve() -> Iterator[FakeServer]:
     fake = FakeServer()
     options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
     with ThreadPoolExecutor(4) as pool:
-        server = grpc.server(pool, options=options)
+        server = grpc.server(pool, options=options, interceptors=[_Recorder(fake)])
         add_NextValueServicer_to_server(fake, server)
         health_pb2_grpc.add_HealthServicer_to_server(fake.health, server)
         fake.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

@@ -28,11 +28,27 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "max-message-mib": ("8", 8, "9", 9),
     "drain-seconds": ("1.5", 1.5, "0", 0.0),
     "log-level": ("debug", "debug", "error", "error"),
+    "log-format": ("json", "json", "text", "text"),
+    "log-requests": ("all", "all", "sampled", "sampled"),
+    "log-requests-share": ("0.5", 0.5, "1", 1.0),
+    "otlp-endpoint": ("http://127.0.0.1:4317", "http://127.0.0.1:4317", "https://otel:4317/", "https://otel:4317/"),
+    "trace-share": ("0.5", 0.5, "0", 0.0),
     "poll-seconds": ("0.5", 0.5, "0", 0.0),
     "admin": ("on", "on", "off", "off"),
     "transport": ("grpcio", "grpcio", "http2", "http2"),
     "busy-poll-us": ("200", 200, "0", 0),
     "workers": ("2", 2, "256", 256),
+    "tls-certificate": ("/run/tls/tls.crt", "/run/tls/tls.crt", "", ""),
+    "tls-key": ("/run/tls/tls.key", "/run/tls/tls.key", "", ""),
+    "tls-client-ca": ("/run/tls/ca.crt", "/run/tls/ca.crt", "", ""),
+    "tls-handshake-seconds": ("2.5", 2.5, "10", 10.0),
+    "access": ("/run/access.json", "/run/access.json", "", ""),
+    "plaintext-tokens": ("on", "on", "off", "off"),
+    "reload-seconds": ("0", 0.0, "1.5", 1.5),
+    "max-streams": ("1", 1, "100", 100),
+    "max-connections-per-peer": ("0", 0, "7", 7),
+    "max-connection-age-seconds": ("600", 600.0, "0", 0.0),
+    "keepalive-seconds": ("0", 0.0, "30", 30.0),
 }
 NO_MODELS = ["--models", "m"]
 
@@ -140,6 +156,11 @@ BAD_VALUES = [
     ("max-message-mib", "2048"),
     ("drain-seconds", "-1"),
     ("log-level", "verbose"),
+    ("log-format", "xml"),
+    ("log-requests", "on"),
+    ("log-requests-share", "2"),
+    ("otlp-endpoint", "127.0.0.1:4317"),
+    ("trace-share", "-1"),
     ("models", ""),
     ("workers", "0"),
     ("workers", "257"),
@@ -161,6 +182,13 @@ def test_an_unparsable_flag_names_itself_and_its_value(option: str, text: str) -
         parse([*base(option), f"--{option}={text}"], {})
     assert f"--{option}" in str(caught.value)
     assert (text or repr(text)) in str(caught.value)
+
+
+def test_a_secret_in_an_address_is_not_repeated() -> None:
+    with pytest.raises(StartupError) as caught:
+        parse([*NO_MODELS, "--otlp-endpoint=http://user:s3cret@otel:4317"], {})
+    assert "--otlp-endpoint" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_an_unparsable_variable_stops_start_up_even_below_a_flag() -> None:
@@ -194,6 +222,16 @@ def test_service_links_are_ignored(name: str) -> None:
 
 def test_no_option_is_called_like_a_service_link() -> None:
     assert not [option for option in OPTIONS if SERVICE_LINK.search(variable(option))]
+
+
+def test_a_clients_token_in_the_shell_is_no_option() -> None:
+    assert parse(NO_MODELS, {"NEXTVALUE_TOKEN": "x"}) == parse(NO_MODELS, {})
+
+
+def test_by_default_nothing_listens_beyond_this_machine_and_no_operator_is_let_in() -> None:
+    config = parse(NO_MODELS, {})
+    assert [split_address(each)[0] for each in (config.grpc, config.metrics)] == ["127.0.0.1"] * 2
+    assert (config.admin, config.plaintext_tokens, config.health_listen) == ("off", "off", "")
 
 
 def test_variables_of_others_are_ignored() -> None:

@@ -66,6 +66,12 @@ class Runs(NamedTuple):
         """Every place, [N], written out: for small sets."""
         return self.places(np.arange(self.total, dtype=np.int64))
 
+    def joined(self, others: "Runs") -> "Runs":
+        """The stretches of both, in the order of their places."""
+        starts, stops = np.concatenate((self.starts, others.starts)), np.concatenate((self.stops, others.stops))
+        order = np.argsort(starts, kind="stable")
+        return Runs.of_bounds(starts[order], stops[order])
+
     def part(self, first: int, last: int) -> "Runs":
         """Runs `first` up to, without, `last`."""
         return Runs.of_bounds(self.starts[first:last], self.stops[first:last])

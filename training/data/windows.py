@@ -138,22 +138,27 @@ class WindowSet:
         """Which series, from 0, each place is in."""
         return np.searchsorted(self.series_starts, places, side="right") - 1
 
+    def joined(self, others: "WindowSet") -> "WindowSet":
+        """The windows of both, in the order of their places; `others` are windows of the same rows."""
+        return self._of(self.runs.joined(others.runs))
+
     def each_series(self) -> Iterator[tuple[int, "WindowSet"]]:
         """For every series that has a window here: its place in the dataset and its own windows."""
         series_K = self.series_of(self.runs.starts)
         firsts = np.flatnonzero(np.diff(series_K, prepend=-1))
         for first, last in zip(firsts, [*firsts[1:], len(series_K)], strict=True):
-            yield (
-                int(series_K[first]),
-                WindowSet(
-                    values=self.store,
-                    rows=self.runs.part(int(first), int(last)),
-                    window=self.window,
-                    horizon=self.horizon,
-                    series_starts=self.series_starts,
-                    series_numbers=self.series_numbers,
-                ),
-            )
+            yield int(series_K[first]), self._of(self.runs.part(int(first), int(last)))
+
+    def _of(self, runs: Runs) -> "WindowSet":
+        """Other windows of the same rows."""
+        return WindowSet(
+            values=self.store,
+            rows=runs,
+            window=self.window,
+            horizon=self.horizon,
+            series_starts=self.series_starts,
+            series_numbers=self.series_numbers,
+        )
 
 
 class Parts(NamedTuple):

@@ -3,8 +3,9 @@
 import hpack
 
 from server.http2 import frames
-from server.http2.connection import Connection, Limits
+from server.http2.connection import Connection
 from server.http2.headers import Headers
+from server.http2.limits import Limits
 
 REQUEST = [
     (":method", "POST"),
@@ -24,6 +25,7 @@ class Told:
         self.data: dict[int, bytes] = {}
         self.ended: set[int] = set()
         self.resets: list[int] = []
+        self.pongs: list[bytes] = []
         self.credits = True
 
     def on_request(self, stream: int, headers: Headers, *, ends: bool) -> None:
@@ -41,6 +43,9 @@ class Told:
 
     def on_reset(self, stream: int) -> None:
         self.resets.append(stream)
+
+    def on_pong(self, payload: bytes) -> None:
+        self.pongs.append(payload)
 
 
 class Peer:

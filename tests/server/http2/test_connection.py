@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.http2 import frames
-from server.http2.connection import Limits
 from server.http2.frames import Code, Setting, frame
 from server.http2.headers import HeaderReader, write
+from server.http2.limits import Limits
 from tests.server.http2.peer import REQUEST, Peer, fault
 
 OK = write([(":status", "200")])
@@ -136,6 +136,26 @@ def test_behind_a_goaway_open_streams_go_on_and_new_ones_are_refused() -> None:
     assert peer.send(peer.headers(3, ends=True))[0][:3] == (frames.RST_STREAM, 0, 3)
     peer.connection.respond(1, OK, b"a", TAIL)
     assert len(peer.frames()) == 3
+
+
+def test_a_warned_peer_may_begin_streams_until_it_has_read_the_warning() -> None:
+    peer = Peer()
+    peer.send(peer.headers(1, ends=True))
+    peer.connection.warn()
+    peer.connection.ping(b"12345678")
+    told = peer.frames()
+    assert [(kind, payload[:4]) for kind, _, _, payload in told] == [
+        (frames.GOAWAY, b"\x7f\xff\xff\xff"),
+        (frames.PING, b"1234"),
+    ]
+    assert peer.send(peer.headers(3, ends=True)) == [], "it was on its way"
+    assert peer.send(frame(frames.PING, frames.ACK, 0, b"12345678")) == []
+    assert peer.told.pongs == [b"12345678"]
+    peer.connection.go_away()
+    assert [(kind, payload[:4]) for kind, _, _, payload in peer.frames()] == [(frames.GOAWAY, (3).to_bytes(4, "big"))]
+    assert peer.send(peer.headers(5, ends=True))[0][:3] == (frames.RST_STREAM, 0, 5)
+    peer.connection.warn()
+    assert peer.frames() == []
 
 
 def test_a_reset_is_told_and_its_answer_goes_nowhere() -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from nextvalue.v1.nextvalue_pb2_grpc import NextValueStub
-from server.http2 import calls, connection, frames, listener
+from server.http2 import calls, connection, frames, protocol
 from tests.server.harness import Running, eventually, infer_request, predict_request, refusal, serving
 from tests.server.oracle import Oracle
 
-OURS = (calls.ServerCall, connection.Connection, listener._Protocol)
+OURS = (calls.ServerCall, connection.Connection, protocol.Connected)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from server.status.facts import Facts, ModelFacts, VersionFacts
 from server.supervisor import messages
 from server.supervisor.line import Line
 from server.supervisor.messages import (
@@ -30,7 +31,8 @@ from server.supervisor.messages import (
 from tests.server.harness import make_config
 
 CONFIG = make_config(Path("/some where/ü"), workers=3, parity_share="0.1", admin="on")
-READY = Ready(serving={"demo": [2, 1]})
+FACTS = Facts(models=[ModelFacts(name="demo", default=2, versions=[VersionFacts(number=2, state="serving")])])
+READY = Ready(serving={"demo": [2, 1]}, facts=FACTS)
 TO_WORKER: list[ToWorker] = [
     Start(worker=2, config=CONFIG, unloaded=["demo"]),
     Announce(),
