@@ -19,8 +19,7 @@ async def serve(config: Config) -> None:
 
     stop = stop_on_signals()
     keep_for_good()
-    if not os.environ.get("NOSLICE"):
-        take_short_turns()
+    take_short_turns()
     server = Server(config)
     await server.start()
     await stop.wait()

@@ -1,7 +1,8 @@
 """What glibc keeps of freed memory, and how it comes back to the operating system.
 
 glibc holds what is freed for later, in as many arenas as threads have allocated from at the same time, up to eight for
-each core. Without this a server grows with its reloads for a while, and what a burst of large calls took stays taken.
+each core, and of all but the first the end cannot be handed back when asked. Without this a server grows with its
+reloads for a while, and what a burst of large calls took stays taken.
 Another C library is left as it is.
 """
 
@@ -12,8 +13,8 @@ import os
 from functools import cache
 from typing import Any
 
-# The loop and the engine allocate side by side; everything else is rare.
-MAX_ARENAS = 2
+# The loop and the engine allocate side by side, mostly under Python's lock as it is.
+MAX_ARENAS = 1
 _M_ARENA_MAX = -8  # glibc's malloc.h
 # Between two looks: handing back pages that nobody freed takes about a millisecond, on a thread of its own.
 RETURN_SECONDS = 10.0
@@ -31,7 +32,7 @@ def _libc() -> Any:
 
 
 def share_arenas() -> None:
-    """Allocate from MAX_ARENAS at most, unless MALLOC_ARENA_MAX says how many; before the first thread starts."""
+    """Allocate from MAX_ARENAS alone, unless MALLOC_ARENA_MAX says how many; before the first thread starts."""
     libc = _libc()
     if libc is not None and "MALLOC_ARENA_MAX" not in os.environ:
         libc.mallopt(_M_ARENA_MAX, MAX_ARENAS)

@@ -1,8 +1,8 @@
 """Who goes first where the loop and the engine's thread want the same core.
 
 Calls in, answers and refusals out take microseconds and somebody waits for each; a run takes milliseconds. So the
-engine's thread is a little nicer, and the loop asks for short turns: since Linux 6.12 a thread that wakes and wants less
-than the one that runs is let in at once, where it would have waited for the end of that one's turn.
+engine's thread is a little nicer, and the loop asks for short turns: since Linux 6.12 a thread that wakes and wants
+less than the one that runs is let in at once, where it would have waited for the end of that one's turn.
 """
 
 import ctypes
@@ -59,4 +59,4 @@ def take_short_turns() -> bool:
         sched_runtime=LOOP_TURN_NANOSECONDS,
     )
     # Zero is this thread, and SCHED_OTHER.
-    return ctypes.CDLL(None).syscall(number, 0, ctypes.byref(attributes), 0) == 0
+    return bool(ctypes.CDLL(None).syscall(number, 0, ctypes.byref(attributes), 0) == 0)

@@ -2,14 +2,11 @@
 
 import asyncio
 import itertools
-import os
-import sys
 import threading
 
 import numpy as np
 import pytest
 
-from server.batcher import ENGINE_NICENESS, new_engine_thread
 from server.errors import Draining, QueueFull, RunFailed
 from tests.server.bench import Windows, bench, following, random_windows, slid, within_limit
 from tests.server.harness import LIMIT_SECONDS
@@ -269,13 +266,3 @@ async def test_close_fails_what_waits(generator: np.random.Generator, horizon: i
         done, _ = await asyncio.wait([out], timeout=LIMIT_SECONDS)
         assert done
         assert isinstance(out.exception(), Draining)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's on Linux alone")
-def test_the_engines_thread_lets_the_loop_go_first() -> None:
-    """It alone: the rest of the process stays as it is."""
-    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    with new_engine_thread("a") as thread:
-        found = thread.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result(LIMIT_SECONDS)
-    assert found == min(own + ENGINE_NICENESS, 19)
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
