@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from server.doors.access import Access
 from tests.e2e.commands import PAGES, ROOT, Follower, all_blocks, blocks
 
 pytestmark = pytest.mark.e2e
@@ -18,11 +19,18 @@ FOUND = all_blocks()
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the pages ask with curl, which is not installed")
 @pytest.mark.parametrize("page", [page for page in PAGES if any((b.page, b.kind) == (page, "here") for b in FOUND)])
 def test_a_page_is_followed_to_its_end(page: str, tmp_path: Path) -> None:
+    followed = [each for each in FOUND if (each.page, each.kind) == (page, "here")]
     with ExitStack() as stack:
         follower = Follower(tmp_path, stack)
-        printed = "".join(follower.follow(each) for each in FOUND if (each.page, each.kind) == (page, "here"))
-    assert re.search(r"^nextvalue_requests_total\{", printed, re.MULTILINE)
+        printed = "".join(map(follower.follow, followed))
+    serves = any("/metrics" in each.text for each in followed)
+    assert serves == (page in {"README.md", "docs/newcomer.md"})
+    assert (re.search(r"^nextvalue_requests_total\{", printed, re.MULTILINE) is not None) == serves
     assert "Traceback" not in printed
+    if page == "docs/deploying.md":
+        # What it made lets in who has the token that it made.
+        access = Access.parse((tmp_path / "access.json").read_bytes())
+        assert access.by_token((tmp_path / "token").read_text(), now=0.0).allows("demo")
 
 
 def test_what_make_is_told_to_do_exists() -> None:
