@@ -136,6 +136,9 @@ async def test_mixed_calls_in_one_batch(
                 levels: list[float] | None = [] if call.horizon <= oracle.direct_horizon and k % 2 else None
                 request = predict_request(name, call.windows, **call.options, levels=levels, raw=k % 3 > 0)
                 tasks.append(asyncio.ensure_future(running.next_value.Predict(request)))
+                if not k:
+                    # Otherwise all may come in one turn of the loop, and most of them be in its run.
+                    await eventually(lambda held=held: held.batches, "a run")  # type: ignore[misc]
             await eventually(lambda name=name: running.sample("nextvalue_queue_windows", model=name) > 200, "a queue")  # type: ignore[misc]
             held.release.set()
             for task, call in zip(tasks, calls, strict=True):
