@@ -57,6 +57,12 @@ class Prometheus:
         """A query's values now."""
         return [float(each["value"][1]) for each in self.ask("query", query=query)["result"]]
 
+    def range(self, query: str, *, seconds: float, now: float, step: int = 1) -> list[Any]:
+        """A query's series over the last seconds."""
+        times = {"start": f"{now - seconds:.3f}", "end": f"{now:.3f}", "step": str(step)}
+        found: list[Any] = self.ask("query_range", query=query, **times)["result"]
+        return found
+
     def await_scrapes(self, count: int) -> None:
         """Until each of so many targets has been scraped, beginning after now."""
         now = time.time()
@@ -73,8 +79,13 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(metrics_ports: Sequence[int], folder: Path, rules: dict[str, Any] | None = None) -> Iterator[Prometheus]:
-    """Prometheus that scrapes these ports every half second; ended in the end. Its files are put into `folder`."""
+def prometheus(
+    metrics_ports: Sequence[int], folder: Path, rules: dict[str, Any] | None = None, *, lookback: str = "5m"
+) -> Iterator[Prometheus]:
+    """Prometheus that scrapes these ports every half second; ended in the end. Its files are put into `folder`.
+
+    `lookback`: for how long a value stands where nothing was scraped.
+    """
     assert PROGRAM is not None
     (port,) = lasting_ports(1)
     config = {
@@ -98,6 +109,7 @@ def prometheus(metrics_ports: Sequence[int], folder: Path, rules: dict[str, Any]
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        f"--query.lookback-delta={lookback}",
         "--log.level=warn",
     ]
     log = folder / "prometheus.log"

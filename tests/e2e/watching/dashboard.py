@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.watching.prometheus import Prometheus
+from tests.e2e.prometheus import Prometheus
 
 FILE = Path(__file__).parents[3] / "deploy" / "kubernetes" / "components" / "monitoring" / "dashboard.json"
 # Of Grafana's grid.
 COLUMNS = 24
-# What its variables stand for with everything chosen. Grafana's rate interval is four scrapes.
+# What is gone is seen to be gone within the minute that is shown.
+LOOKBACK = "10s"
+# What its variables stand for with everything chosen. Grafana's rate interval is at least four scrapes.
 VARIABLES = {"$namespace": ".*", "$model": ".*", "$__rate_interval": "8s"}
 
 

@@ -17,9 +17,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from tests.e2e.prometheus import prometheus
 from tests.e2e.watching import chromium
-from tests.e2e.watching.dashboard import COLUMNS, Line, Panel, lines_of, panels
-from tests.e2e.watching.prometheus import scraping
+from tests.e2e.watching.dashboard import COLUMNS, LOOKBACK, Line, Panel, lines_of, panels
 from tests.e2e.watching.traffic import repository, under_traffic
 
 SECONDS = 60.0
@@ -93,15 +93,19 @@ def dashboard(answers: list[tuple[Panel, list[Line]]], path: Path, now: float) -
 
 def main() -> int:
     """Returns the exit status."""
-    with tempfile.TemporaryDirectory() as folder:
-        models = repository(Path(sys.argv[1]), Path(folder) / "models", unknown="colour")
-        with under_traffic(models) as (process, _), scraping(process.metrics_port) as prometheus:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = repository(Path(sys.argv[1]), folder / "models", unknown="colour")
+        with (
+            under_traffic(models) as (process, _),
+            prometheus([process.metrics_port], folder, lookback=LOOKBACK) as running,
+        ):
             page = f"http://127.0.0.1:{process.metrics_port}/"
             for _ in range(int(SECONDS / 10) + 1):
                 urllib.request.urlopen(page, timeout=60).close()
                 time.sleep(10)
             now = time.time()
-            answers = [(panel, lines_of(panel, prometheus, seconds=SECONDS, now=now)) for panel in panels()]
+            answers = [(panel, lines_of(panel, running, seconds=SECONDS, now=now)) for panel in panels()]
             dashboard(answers, PICTURES / "dashboard.png", now)
             chromium.picture(page, PICTURES / "status-page.png", width=1280, height=1790)
     return 0

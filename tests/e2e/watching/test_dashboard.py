@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.watching import prometheus
-from tests.e2e.watching.dashboard import COLUMNS, Line, Panel, lines_of, panels
-from tests.e2e.watching.prometheus import Prometheus, scraping
+from tests.e2e.prometheus import Prometheus, needs_prometheus, prometheus
+from tests.e2e.watching.dashboard import COLUMNS, LOOKBACK, Line, Panel, lines_of, panels
 from tests.e2e.watching.traffic import repository, under_traffic
 from tests.server.harness import eventually_sync
 
@@ -21,16 +20,19 @@ SECONDS = 60.0
 @pytest.fixture(scope="module")
 def asked(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """One that has seen calls, refusals and checks for a while."""
-    if prometheus.program() is None:
-        pytest.skip("prometheus is not installed (package prometheus)")
-    copy = repository(models, tmp_path_factory.mktemp("dashboard") / "models")
-    with under_traffic(copy) as (process, _), scraping(process.metrics_port) as found:
+    folder = tmp_path_factory.mktemp("dashboard")
+    copy = repository(models, folder / "models")
+    with (
+        under_traffic(copy) as (process, _),
+        prometheus([process.metrics_port], folder, lookback=LOOKBACK) as found,
+    ):
         refused = 'rate(nextvalue_rejected_total{reason="queue_full"}[8s]) > 0'
         seen = f"{refused} and on() rate(nextvalue_parity_checks_total[8s]) > 0"
         eventually_sync(lambda: found.ask("query", query=seen)["result"], "refusals and checks in Prometheus")
         yield found
 
 
+@needs_prometheus
 @pytest.mark.live
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
 def test_a_panel_shows_something(asked: Prometheus, panel: Panel) -> None:
@@ -48,6 +50,7 @@ def test_a_panel_shows_something(asked: Prometheus, panel: Panel) -> None:
         assert any(value > 0 for line in found for _, value in line.points)
 
 
+@needs_prometheus
 @pytest.mark.live
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
 def test_each_query_has_an_answer(asked: Prometheus, panel: Panel) -> None:
