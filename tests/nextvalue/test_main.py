@@ -203,7 +203,13 @@ def test_it_runs_as_a_program(fake: FakeServer) -> None:
 def test_an_interrupt_ends_it_quietly(fake: FakeServer) -> None:
     fake.hold()
     command = [sys.executable, "-m", "nextvalue", "models", "--target", fake.target, "--timeout", "60"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # Whoever runs the tests in the background may ignore interrupts, and what is ignored is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        opened = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with opened as process:
         fake.arrived.wait()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
