@@ -75,9 +75,10 @@ async def test_requests_of_the_other_protocol(models: Path, caplog: pytest.LogCa
         errors = await calls.stream(running)
         assert [bool(error) for error in errors] == [False, True]
         await eventually(lambda: len(lines(caplog)) == 3, "three lines")
-    assert [(line["rpc"], line["code"], line.get("request_id")) for line in lines(caplog)] == [
+    # What is refused at once may be there before what was asked first.
+    assert {(line["rpc"], line["code"], line.get("request_id")) for line in lines(caplog)} == {
         ("ModelInfer", "OK", "mine"), ("ModelStreamInfer", "OK", "first"), ("ModelStreamInfer", "NOT_FOUND", None),
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
 async def test_calls_of_one_run(models: Path, caplog: pytest.LogCaptureFixture) -> None:
