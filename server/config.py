@@ -146,7 +146,7 @@ def _doors(option: Callable[[str, Callable[[str], object], str, str], None]) -> 
     option("plaintext-tokens", _one_of("off", "on"), "off", "on: tokens are taken without TLS; something else encrypts")
     option("reload-seconds", _number(0, 86400), "10", "how often those files are looked at again; 0: never")
     option("max-streams", _integer(1, 100_000), "1000", "most calls that one connection may have under way")
-    option("max-connections-per-peer", _integer(0, 10**6), "1024", "http2: most connections of an address; 0: any")
+    option("max-connections-per-peer", _integer(0, 10**6), "16384", "http2: most connections of an address; 0: any")
     option(
         "max-connection-age-seconds", _number(0, 10**6), "0", "connections are asked to go by then, +-10 %; 0: never"
     )
