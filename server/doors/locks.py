@@ -45,6 +45,9 @@ class Locks:
                 self.access = Kept("access", Path(config.access).read_bytes, lambda seen: _access(seen, config))
             except (OSError, ValueError) as error:
                 raise StartupError(f"access is {config.access!r}: {error}") from None
+            # Later it may become so: the last token must be one that can be taken back.
+            if not (self.access.value.knows_tokens or self.access.value.knows_certificates):
+                raise StartupError(f"access is {config.access!r}: it has neither tokens nor certificates")
 
     async def keep(self, renew: Callable[[Tls], Awaitable[None]], *, seconds: float) -> None:
         """Look at the files every so many seconds, for ever; `renew` is told of new certificates."""

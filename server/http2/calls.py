@@ -68,12 +68,7 @@ def head_of(headers: Headers, handler: Handler) -> Head:
 
 
 class ServerCall:
-    """One call: collects its messages, runs its handler, ends with a status exactly once.
-
-    `admitted`: what its caller may do, where that was asked before its message was taken in.
-    """
-
-    admitted: object | None = None
+    """One call: collects its messages, runs its handler, ends with a status exactly once."""
 
     def __init__(
         self, owner: Owner, stream: int, head: Head, loop: asyncio.AbstractEventLoop, *, max_message_bytes: int
@@ -128,6 +123,8 @@ class ServerCall:
                 self._end_request()
         except Refused as refused:
             self._end(refused.code, refused.details)
+            self._stop()
+            return True
         if self._requests is None or len(self._requests) < MOST_WAITING:
             return True
         self._withheld += len(data)

@@ -180,6 +180,8 @@ class Connection:
             self._on_block(number, block, ends=ends)
 
     def _on_block(self, number: int, block: bytes, *, ends: bool) -> None:
+        if len(block) > self.limits.max_header_bytes:
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"headers of more than {self.limits.max_header_bytes} bytes")
         # Read in any case, or the table would be out of step.
         headers = self._reader.read(block)
         stream = self._streams.get(number)

@@ -23,8 +23,6 @@ class Call(Protocol):
         """Those in the certificate of the caller."""
         ...
 
-    admitted: object | None
-
     async def write(self, response: Any) -> None:
         """Send a message, and wait until there is room for the next."""
         ...
@@ -69,11 +67,6 @@ class Context:
         """The names in the caller's certificate, by the key that gRPC has for them; empty without any."""
         names = self._call.names
         return {NAMES: [name.encode() for name in names]} if names else {}
-
-    @property
-    def admitted(self) -> object | None:
-        """What the caller may do, where that was asked before his message was taken in; None: ask."""
-        return self._call.admitted
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; None without one."""
@@ -120,7 +113,6 @@ class _Ended:
     """In place of a call that is over."""
 
     names: tuple[str, ...] = ()
-    admitted: object | None = None
 
     async def write(self, response: Any) -> None:
         """Nothing: nobody waits for it."""

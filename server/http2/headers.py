@@ -22,7 +22,9 @@ class Headers(list[tuple[str, str]]):
         self.known: Any = None
 
 
-# Blocks remembered of one connection, and the longest of them.
+# How a change of the table's size begins, and how many may stand in front of a block.
+TABLE_SIZE, MOST_TABLE_SIZES = 0x20, 2
+# Blocks remembered of one connection, and the bytes of the longest, as it came and as it reads.
 MOST_REMEMBERED, LONGEST_REMEMBERED = 64, 1024
 
 
@@ -38,6 +40,7 @@ class HeaderReader:
         known = self._remembered.get(block)
         if known is not None:
             return known
+        _check_table_sizes(block)
         table = self._decoder.header_table
         before = list(table.dynamic_entries), table.maxsize
         try:
@@ -46,9 +49,31 @@ class HeaderReader:
             raise ConnectionFault(Code.COMPRESSION_ERROR, f"headers: {error}") from None
         if (list(table.dynamic_entries), table.maxsize) != before:
             self._remembered.clear()
-        elif len(block) <= LONGEST_REMEMBERED and len(self._remembered) < MOST_REMEMBERED:
+        elif len(self._remembered) < MOST_REMEMBERED and _is_short(block, found):
             self._remembered[block] = found
         return found
+
+
+def _is_short(block: bytes, found: Headers) -> bool:
+    """Whether it may be remembered: a few bytes may stand for long entries of the table."""
+    return max(len(block), sum(len(name) + len(value) for name, value in found)) <= LONGEST_REMEMBERED
+
+
+def _check_table_sizes(block: bytes) -> None:
+    """A block begins with two changes of the table's size at most (RFC 7541, section 4.2). Raises ConnectionFault.
+
+    Each costs the decoder as much as a header, and leaves nothing behind by which it would count as one.
+    """
+    at = 0
+    for _ in range(MOST_TABLE_SIZES + 1):
+        if at >= len(block) or block[at] & 0xE0 != TABLE_SIZE:
+            return
+        goes_on = block[at] & 0x1F == 0x1F
+        at += 1
+        while goes_on and at < len(block):
+            goes_on = bool(block[at] & 0x80)
+            at += 1
+    raise ConnectionFault(Code.COMPRESSION_ERROR, f"headers: more than {MOST_TABLE_SIZES} changes of the table's size")
 
 
 def _text(value: bytes | str) -> str:

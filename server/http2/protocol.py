@@ -257,8 +257,7 @@ class Guarded(Connected):
         admits = self._server.admits
         if call is None or ends or admits is None:
             return
-        call.admitted = admits(headers.known.metadata, self.names)
-        if call.admitted is not None:
+        if admits(headers.known.metadata, self.names) is not None:
             return
         self._strangers.add(stream)
         call.receive(b"" if call.takes_many else NO_MESSAGE, ends=True)

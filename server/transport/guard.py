@@ -97,8 +97,8 @@ class Guard:
     def _unary(self, rpc: str, rule: Rule, answer: Any) -> Any:
         async def guarded(request: Any, context: Context) -> Any:
             try:
-                # Over http2 it was asked a moment ago, for this very call.
-                grant = getattr(context, "admitted", None) or self._door.of(context)
+                # Whatever the headers were let in with: their message may have come much later.
+                grant = self._door.of(context)
                 if isinstance(request, Unanswerable):
                     raise request.error
                 rule.check(rpc, grant, request)

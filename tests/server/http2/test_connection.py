@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import hpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -301,3 +302,28 @@ def test_header_blocks_are_read_as_they_were_meant(blocks: list[list[tuple[str, 
 )
 def test_blocks_we_write_are_read(headers: list[tuple[str, str]]) -> None:
     assert HeaderReader(max_bytes=10**6).read(write(headers)) == headers
+
+
+def test_a_block_that_is_short_and_means_much_is_not_remembered() -> None:
+    """A few bytes may name a long entry of the table again and again."""
+    reader, encoder = HeaderReader(max_bytes=16_384), hpack.Encoder()
+    reader.read(encoder.encode([("x", "y" * 3900)]))
+    (entry,) = encoder.encode([("x", "y" * 3900)])
+    for k in range(64):
+        found = reader.read(bytes([entry] * 4) + bytes((0x00, 1)) + b"z" + bytes((1, 32 + k)))
+        assert len(found) == 5
+    assert not any("y" * 3900 in dict(each).values() for each in reader._remembered.values())
+
+
+@pytest.mark.parametrize(("num_changes", "code"), [(2, None), (3, Code.COMPRESSION_ERROR)])
+def test_changes_of_the_tables_size_are_few(num_changes: int, code: Code | None) -> None:
+    peer = Peer()
+    block = b"\x3f\xe1\x1f" * num_changes + hpack.Encoder().encode(REQUEST)
+    assert fault(peer.send(frames.frame(frames.HEADERS, frames.END_HEADERS, 1, block))) == code
+
+
+def test_headers_in_one_frame_are_bounded_like_those_in_many() -> None:
+    peer = Peer()
+    block = b"\0\x01a\x7f\x00" + b"b" * 127
+    sent = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, block * 200)
+    assert fault(peer.send(sent)) == Code.ENHANCE_YOUR_CALM
