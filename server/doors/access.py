@@ -28,6 +28,10 @@ ALL = "*"
 # Of a digest: by so much of it the one to compare with is found, however many there are.
 PREFIX_BYTES = 8
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# What msgspec quotes: places in a file, types, and names of fields, of which only ours are shown again.
+_QUOTED = re.compile(r"`([^`$][^`]*)`")
+_OURS = {"tokens", "certificates", "name", "sha256", "models", "admin", "expires"}
+_TYPES = {"object", "array", "str", "int", "float", "bool", "null"}
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -99,7 +103,8 @@ class Access:
         try:
             file = msgspec.json.decode(text, type=_File)
         except msgspec.DecodeError as error:
-            raise BadAccess(str(error)) from None
+            # The name of a field may be a token that was put in its place.
+            raise BadAccess(_QUOTED.sub(_known, str(error))) from None
         tokens: dict[bytes, Grant] = {}
         for k, token in enumerate(file.tokens):
             where = f"$.tokens[{k}]"
@@ -140,6 +145,10 @@ class Access:
             if (grant := self._certificates.get(name)) is not None:
                 return grant
         raise Unauthenticated("nobody has a certificate of this name")
+
+
+def _known(quoted: "re.Match[str]") -> str:
+    return quoted.group() if set(quoted.group(1).split(" | ")) <= _OURS | _TYPES else "…"
 
 
 def _grant(where: str, entry: _Entry, *, expires: float | None = None) -> Grant:

@@ -18,6 +18,8 @@ from server.http2.sockets import BACKLOG, bind
 from server.http2.upkeep import period_seconds
 
 FORGIVE_SECONDS = 10.0
+# How long one that is sent away may take to say goodbye in its turn, over TLS.
+FAREWELL_SECONDS = 1.0
 # TLS that is not agreed upon by then is given up.
 HANDSHAKE_SECONDS = 10.0
 
@@ -127,7 +129,12 @@ class Http2Server:
         timeout = self._handshake_seconds if self._tls else None
         return [
             await loop.create_server(
-                lambda: kind(self), sock=bound.dup(), backlog=BACKLOG, ssl=self._tls, ssl_handshake_timeout=timeout
+                lambda: kind(self),
+                sock=bound.dup(),
+                backlog=BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=timeout,
+                ssl_shutdown_timeout=FAREWELL_SECONDS if self._tls else None,
             )
             for bound in self._sockets
         ]
