@@ -68,6 +68,11 @@ class Connection:
         """Forget the nuisances so far."""
         self._nuisances = 0
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the peer speaks HTTP/2, and is still spoken to."""
+        return self._has_settings and not self.is_closed
+
     # ---- in ----
 
     def receive(self, data: bytes) -> None:

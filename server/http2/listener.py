@@ -5,7 +5,7 @@ import contextlib
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -13,13 +13,11 @@ import grpc
 from server.http2.busy_poll import BusyPoll
 from server.http2.calls import Handler
 from server.http2.limits import Lifetime, Limits
-from server.http2.protocol import Admits, Connected, Guarded
+from server.http2.protocol import FAREWELL_SECONDS, Admits, Connected, Guarded
 from server.http2.sockets import BACKLOG, bind
 from server.http2.upkeep import period_seconds
 
 FORGIVE_SECONDS = 10.0
-# How long one that is sent away may take to say goodbye in its turn, over TLS.
-FAREWELL_SECONDS = 1.0
 # TLS that is not agreed upon by then is given up.
 HANDSHAKE_SECONDS = 10.0
 
@@ -71,7 +69,7 @@ class Http2Server:
         self._keeping: list[asyncio.Task[None]] = []
         self._ended = asyncio.Event()
         self._is_stopping = False
-        # Set by every connection that has no call left.
+        # Set by every connection that has no call left, that has read what it was told, or that is gone.
         self._emptied = asyncio.Event()
 
     # ---- as generated code sees it ----
@@ -166,24 +164,49 @@ class Http2Server:
                 connection.connection.forgive()
 
     async def stop(self, grace: float | None) -> None:
-        """Take no new calls, let those in progress end within `grace` seconds, cut what is left, and close."""
+        """Take no new calls, let those in progress end within `grace` seconds, cut what is left, and close.
+
+        Peers that do not read may keep it FAREWELL_SECONDS longer.
+        """
         self._is_stopping = True
         for server in self._servers:
             server.close()
         for bound in self._sockets:  # those that never came to listen
             bound.close()
+        if grace:
+            await self._see_off(grace)
         for one in list(self._connections):
-            one.go_away()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace or 0):
-                while any(one.connection.num_streams for one in self._connections):
-                    self._emptied.clear()
-                    await self._emptied.wait()
-        for one in list(self._connections):
-            one.cut()
+            one.close()
         for task in self._keeping:
             task.cancel()
         self._ended.set()
+
+    async def _see_off(self, grace: float) -> None:
+        """As RFC 9113 asks (section 6.8), so that no call is lost on its way, nor an answer.
+
+        Peers are asked to go; when all have read so, no more calls are taken; when those that came are answered and the
+        answers read, connections close. Whoever does not read has FAREWELL_SECONDS for each.
+        """
+        loop = asyncio.get_running_loop()
+        give_up, patience = loop.time() + grace, min(grace, FAREWELL_SECONDS)
+        for one in list(self._connections):
+            one.warn()
+        await self._until(lambda: not any(one.owes for one in self._connections), patience)
+        for one in list(self._connections):
+            one.go_away()
+        await self._until(
+            lambda: not any(one.connection.num_streams for one in self._connections), give_up - loop.time()
+        )
+        for one in list(self._connections):
+            one.leave()
+        await self._until(lambda: not self._connections, max(patience, give_up - loop.time()))
+
+    async def _until(self, is_so: Callable[[], bool], seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not is_so():
+                    self._emptied.clear()
+                    await self._emptied.wait()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 (grpc.aio's)
         """Until `stop` is done; whether it took longer than `timeout` seconds."""

@@ -22,6 +22,10 @@ NOT_GRPC = write([(":status", "415")])
 # What the pings carry, by what they ask: 8 bytes each.
 PAYLOADS = {Step.PING: b"alive? 8", Step.WARN: b"warned 8"}
 _ASKED = {payload: step for step, payload in PAYLOADS.items()}
+# And those of a server that stops: a peer that answers has read everything before.
+WARNED, LEAVING = b"stopping", b"leaving8"
+# How long one that is sent away may take to read what it was told, and over TLS to say goodbye in its turn.
+FAREWELL_SECONDS = 1.0
 NO_MESSAGE = packed(b"")
 
 # Of a caller's metadata and the names in his certificate: what he may do, which is for handlers; None for a stranger.
@@ -67,6 +71,9 @@ class Connected(asyncio.Protocol):
         self.host = ""
         # In its certificate.
         self.names: tuple[str, ...] = ()
+        # The answer that the peer owes to WARNED or LEAVING.
+        self.owes = b""
+        self._closing: asyncio.TimerHandle | None = None
 
     # ---- asyncio ----
 
@@ -109,6 +116,8 @@ class Connected(asyncio.Protocol):
         """The end, whoever made it."""
         self._server.closed(self)
         self.connection.is_closed = True
+        if self._closing is not None:
+            self._closing.cancel()
         for call in list(self.calls.values()):
             call.left()
         for number in list(self._waiting):
@@ -214,6 +223,11 @@ class Connected(asyncio.Protocol):
         """The peer answered a ping."""
         if asked := _ASKED.get(payload):
             self._upkeep.heard(asked)
+        elif payload == self.owes:
+            self.owes = b""
+            if payload == LEAVING:
+                self.close()
+            self._server.emptied()
 
     # ---- the end ----
 
@@ -227,20 +241,52 @@ class Connected(asyncio.Protocol):
         elif step is Step.GO_AWAY:
             self.go_away()
         elif step is Step.CUT:
-            self.cut()
+            self.leave()
         elif step is Step.DROP:
-            self._transport.abort()
+            self.abort()
+
+    def warn(self) -> None:
+        """Ask the peer to go elsewhere. Calls that it began before it read so are still taken; until then it `owes`."""
+        if self.connection.has_begun:
+            self.connection.warn()
+            self._ask(WARNED)
 
     def go_away(self) -> None:
         """Take no new calls."""
         self.connection.go_away()
 
-    def cut(self) -> None:
-        """End whatever is left."""
-        for call in list(self.calls.values()):
-            call.cut()
+    def leave(self) -> None:
+        """End whatever is left, and close when the peer has read it, or after FAREWELL_SECONDS.
+
+        A socket that is closed while something comes in is reset, and what its peer has not read by then is lost.
+        """
+        if self._closing is not None:
+            return
+        self._cut()
+        if not self.connection.has_begun:
+            self.close()
+            return
+        self._ask(LEAVING)
+        self._closing = self._loop.call_later(FAREWELL_SECONDS, self.close)
+
+    def close(self) -> None:
+        """End whatever is left and close, whether or not the peer has read its answers."""
+        self._cut()
         self._flush()
         self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; nothing that waits is sent."""
+        self._transport.abort()
+
+    def _cut(self) -> None:
+        self.go_away()
+        for call in list(self.calls.values()):
+            call.cut()
+
+    def _ask(self, payload: bytes) -> None:
+        self.owes = payload
+        self.connection.ping(payload)
 
 
 class Guarded(Connected):
