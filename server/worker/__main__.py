@@ -8,6 +8,7 @@ import sys
 from server.memory import share_arenas
 from server.process import keep_for_good, loop_factory
 from server.turns import take_short_turns
+from server.worker.cells import write_quickly
 from server.worker.worker import work
 
 STANDARD_INPUT = 0
@@ -24,6 +25,7 @@ def main() -> int:
     share_arenas()
     keep_for_good()
     take_short_turns()
+    write_quickly()
     # The options come over the line; which loop reads it must be known before.
     with asyncio.Runner(loop_factory=loop_factory("".join(sys.argv[1:]))) as runner:
         return runner.run(work(end))
