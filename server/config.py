@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from server.errors import StartupError
 from server.provider import Choice
@@ -89,7 +89,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
             except argparse.ArgumentTypeError as error:
                 raise StartupError(f"environment variable {variable}: {error}") from None
         shown = f"{help_text} [{variable}{'' if default is None else f'; default {default}'}]".replace("%", "%%")
-        parser.add_argument(f"--{name}", type=parse_value, default=value, required=value is None, help=shown)
+        # What nobody gave is not parsed: an empty value that somebody gave may be a mistake.
+        parser.add_argument(f"--{name}", type=parse_value, default=value or None, required=value is None, help=shown)
 
     option("models", _folder, None, "the model repository, a folder")
     option("grpc", _address, "127.0.0.1:50051", "HOST:PORT of the gRPC services; port 0 takes a free one")
@@ -133,16 +134,20 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
             raise StartupError(f"environment variable {variable} names no option{hint}")
-    return Config(**vars(parser.parse_args(argv)))
+    given = vars(parser.parse_args(argv)).items()
+    values: dict[str, Any] = {name: "" if value is None else value for name, value in given}
+    return Config(**values)
 
 
 def _doors(option: Callable[[str, Callable[[str], object], str, str], None]) -> None:
     """Who comes in, and how much of him."""
-    option("tls-certificate", str, "", "FILE of the certificate and its chain, PEM; empty: nothing is encrypted")
-    option("tls-key", str, "", "FILE of the certificate's key, PEM, without a password")
-    option("tls-client-ca", str, "", "FILE of the authorities, PEM; callers must show a certificate of theirs")
+    option("tls-certificate", _file, "", "FILE of the certificate and its chain, PEM; empty: nothing is encrypted")
+    option("tls-key", _file, "", "FILE of the certificate's key, PEM, without a password")
+    option("tls-client-ca", _file, "", "FILE of the authorities, PEM; callers must show a certificate of theirs")
     option("tls-handshake-seconds", _number(0.1, 600), "10", "TLS that is not agreed upon by then is given up")
-    option("access", str, "", "FILE, JSON, of tokens and certificates that may call, and what; empty: nobody is asked")
+    option(
+        "access", _file, "", "FILE, JSON, of tokens and certificates that may call, and what; empty: nobody is asked"
+    )
     option("plaintext-tokens", _one_of("off", "on"), "off", "on: tokens are taken without TLS; something else encrypts")
     option("reload-seconds", _number(0, 86400), "10", "how often those files are looked at again; 0: never")
     option("max-streams", _integer(1, 100_000), "1000", "most calls that one connection may have under way")
@@ -158,6 +163,13 @@ def _folder(text: str) -> Path:
         # Path("") would be the working directory.
         raise argparse.ArgumentTypeError("'' is not a folder")
     return Path(text)
+
+
+def _file(text: str) -> str:
+    """Of a lock: a server that was to have it must not start without, because a variable was empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; leave it out where there is no such file")
+    return text
 
 
 def _address(text: str) -> str:

@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import grpc
 
+from server.http2.acceptor import TlsAcceptor
 from server.http2.busy_poll import BusyPoll
 from server.http2.calls import Handler
 from server.http2.limits import Lifetime, Limits
+from server.http2.places import Places
 from server.http2.protocol import FAREWELL_SECONDS, Admits, Connected, Guarded
 from server.http2.sockets import BACKLOG, bind
 from server.http2.upkeep import period_seconds
@@ -56,15 +57,14 @@ class Http2Server:
         self.lifetime = lifetime or Lifetime()
         # Whose calls are read at all; None: everybody's.
         self.admits: Admits | None = None
-        self._max_connections_per_peer = max_connections_per_peer
-        self._num_connections: Counter[str] = Counter()
+        self.places = Places(max_connections_per_peer)
         self._handshake_seconds = handshake_seconds
         self._tls: ssl.SSLContext | None = None
         # A stream may be open for hours and want nothing.
         self.num_unary_calls = 0
         self.busy_poll = BusyPoll(busy_poll_seconds, is_idle=lambda: not self.num_unary_calls)
         self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsAcceptor] = []
         self._connections: set[Connected] = set()
         self._keeping: list[asyncio.Task[None]] = []
         self._ended = asyncio.Event()
@@ -120,19 +120,23 @@ class Http2Server:
         if period < float("inf"):
             self._keeping.append(loop.create_task(self._look_after(period)))
 
-    async def _listen(self) -> list[asyncio.Server]:
+    async def _listen(self) -> "list[asyncio.Server | TlsAcceptor]":
         """Accept from the bound sockets, by copies that a successor may listen beside."""
         loop = asyncio.get_running_loop()
         kind = Connected if self.admits is None else Guarded
-        timeout = self._handshake_seconds if self._tls else None
+        if self._tls is None:
+            return [
+                await loop.create_server(lambda: kind(self), sock=bound.dup(), backlog=BACKLOG)
+                for bound in self._sockets
+            ]
         return [
-            await loop.create_server(
-                lambda: kind(self),
-                sock=bound.dup(),
-                backlog=BACKLOG,
-                ssl=self._tls,
-                ssl_handshake_timeout=timeout,
-                ssl_shutdown_timeout=FAREWELL_SECONDS if self._tls else None,
+            TlsAcceptor(
+                bound.dup(),
+                lambda place: kind(self, place),
+                self.places,
+                context=self._tls,
+                handshake_seconds=self._handshake_seconds,
+                shutdown_seconds=FAREWELL_SECONDS,
             )
             for bound in self._sockets
         ]
@@ -177,6 +181,9 @@ class Http2Server:
             await self._see_off(grace)
         for one in list(self._connections):
             one.close()
+        for server in self._servers:
+            if isinstance(server, TlsAcceptor):
+                server.end()
         for task in self._keeping:
             task.cancel()
         self._ended.set()
@@ -216,16 +223,11 @@ class Http2Server:
             return True
         return False
 
-    def opened(self, protocol: Connected) -> bool:
-        """A connection is there; whether it may stay."""
-        if protocol.host and self._max_connections_per_peer:
-            if self._num_connections[protocol.host] >= self._max_connections_per_peer:
-                return False
-            self._num_connections[protocol.host] += 1
+    def opened(self, protocol: Connected) -> None:
+        """A connection is there."""
         self._connections.add(protocol)
         if self._is_stopping:
             protocol.go_away()
-        return True
 
     def emptied(self) -> None:
         """A connection has no call left."""
@@ -233,10 +235,5 @@ class Http2Server:
 
     def closed(self, protocol: Connected) -> None:
         """A connection is gone."""
-        if protocol in self._connections:
-            self._connections.remove(protocol)
-            if protocol.host and self._max_connections_per_peer:
-                self._num_connections[protocol.host] -= 1
-                if not self._num_connections[protocol.host]:
-                    del self._num_connections[protocol.host]
+        self._connections.discard(protocol)
         self._emptied.set()

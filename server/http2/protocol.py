@@ -16,6 +16,7 @@ from server.http2.connection import Connection
 from server.http2.headers import Headers, write
 from server.http2.limits import Lifetime, Limits
 from server.http2.messages import Refused, packed, trailers_only
+from server.http2.places import Place, Places
 from server.http2.upkeep import Step, Upkeep
 
 NOT_GRPC = write([(":status", "415")])
@@ -41,13 +42,13 @@ class Owner(Protocol):
     num_unary_calls: int
     busy_poll: BusyPoll
     admits: Admits | None
+    places: Places
 
     def handler(self, path: str) -> Handler | None:
         """Whoever answers a path; None if nobody does."""
 
-    def opened(self, connection: "Connected") -> bool:
-        """A connection is there; whether it may stay."""
-        ...
+    def opened(self, connection: "Connected") -> None:
+        """A connection is there."""
 
     def emptied(self) -> None:
         """A connection has no call left."""
@@ -59,8 +60,10 @@ class Owner(Protocol):
 class Connected(asyncio.Protocol):
     """One connection: bytes to its Connection, requests to ServerCalls."""
 
-    def __init__(self, server: Owner) -> None:
+    def __init__(self, server: Owner, place: Place | None = None) -> None:
+        """`place`: its own among those of its address, where it was counted before."""
         self._server = server
+        self._place = place
         self._out: list[bytes] = []
         self._is_flushing = False
         self.calls: dict[int, ServerCall] = {}
@@ -96,8 +99,12 @@ class Connected(asyncio.Protocol):
         self.connection.start()
         if encrypted is not None and encrypted.selected_alpn_protocol() != PROTOCOL:
             self._refuse(frames.Code.PROTOCOL_ERROR, f"TLS without ALPN {PROTOCOL}")
-        elif not self._server.opened(self):
+            return
+        self._place = self._place or self._server.places.take(self.host)
+        if self._place is None:
             self._refuse(frames.Code.ENHANCE_YOUR_CALM, "too many connections from this address")
+            return
+        self._server.opened(self)
 
     def _refuse(self, code: frames.Code, why: str) -> None:
         self.connection.close(code, why)
@@ -115,6 +122,8 @@ class Connected(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """The end, whoever made it."""
         self._server.closed(self)
+        if self._place is not None:
+            self._place.leave()
         self.connection.is_closed = True
         if self._closing is not None:
             self._closing.cancel()
@@ -292,8 +301,8 @@ class Connected(asyncio.Protocol):
 class Guarded(Connected):
     """A connection of a server with locks: calls of strangers are refused before their messages are read."""
 
-    def __init__(self, server: Owner) -> None:
-        super().__init__(server)
+    def __init__(self, server: Owner, place: Place | None = None) -> None:
+        super().__init__(server, place)
         self._strangers: set[int] = set()
 
     def on_request(self, stream: int, headers: Headers, *, ends: bool) -> None:

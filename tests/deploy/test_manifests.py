@@ -52,6 +52,15 @@ def test_every_overlay_is_checked() -> None:
     assert {path.name for path in (DEPLOY / "kubernetes" / "overlays").iterdir()} == set(OVERLAYS)
 
 
+def test_locks_that_find_no_door_are_refused(tools: Tools, tmp_path: Path) -> None:
+    """KServe writes the Deployment: the component has nothing to lock there."""
+    deploy = copied(tmp_path)
+    overlay = deploy / "kubernetes" / "overlays" / "kserve" / "kustomization.yaml"
+    overlay.write_text(overlay.read_text() + "components: [../../components/locks]\n")
+    (found, *_) = problems(deploy, tools, overlays=["kserve"])
+    assert "no matches for Id Deployment" in found
+
+
 # ---- slips of the pen ----
 
 # A key, or an instruction; not in a comment.

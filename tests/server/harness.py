@@ -57,7 +57,7 @@ def eventually_sync(condition: Callable[[], object], what: str) -> None:
 
 
 def make_config(models: Path, **options: object) -> Config:
-    """A server's options: free ports, no reference, and whatever the test names."""
+    """A server's options: free ports, no reference, and whatever the test names; None is left out."""
     defaults: dict[str, object] = {
         "grpc": "127.0.0.1:0",
         "metrics": "127.0.0.1:0",
@@ -68,7 +68,7 @@ def make_config(models: Path, **options: object) -> Config:
         "poll_seconds": 0,
     }
     flags = {"models": models} | defaults | options
-    return parse([f"--{name.replace('_', '-')}={value}" for name, value in flags.items()], {})
+    return parse([f"--{name.replace('_', '-')}={value}" for name, value in flags.items() if value is not None], {})
 
 
 def float_array(array: NDArray[np.float32], *, raw: bool = True) -> pb.FloatArray:

@@ -38,11 +38,11 @@ OPTIONS: dict[str, tuple[str, object, str, object]] = {
     "transport": ("grpcio", "grpcio", "http2", "http2"),
     "busy-poll-us": ("200", 200, "0", 0),
     "workers": ("2", 2, "256", 256),
-    "tls-certificate": ("/run/tls/tls.crt", "/run/tls/tls.crt", "", ""),
-    "tls-key": ("/run/tls/tls.key", "/run/tls/tls.key", "", ""),
-    "tls-client-ca": ("/run/tls/ca.crt", "/run/tls/ca.crt", "", ""),
+    "tls-certificate": ("/run/tls/tls.crt", "/run/tls/tls.crt", "other", "other"),
+    "tls-key": ("/run/tls/tls.key", "/run/tls/tls.key", "other", "other"),
+    "tls-client-ca": ("/run/tls/ca.crt", "/run/tls/ca.crt", "other", "other"),
     "tls-handshake-seconds": ("2.5", 2.5, "10", 10.0),
-    "access": ("/run/access.json", "/run/access.json", "", ""),
+    "access": ("/run/access.json", "/run/access.json", "other", "other"),
     "plaintext-tokens": ("on", "on", "off", "off"),
     "reload-seconds": ("0", 0.0, "1.5", 1.5),
     "max-streams": ("1", 1, "100", 100),
@@ -189,6 +189,15 @@ def test_a_secret_in_an_address_is_not_repeated() -> None:
         parse([*NO_MODELS, "--otlp-endpoint=http://user:s3cret@otel:4317"], {})
     assert "--otlp-endpoint" in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["tls-certificate", "tls-key", "tls-client-ca", "access"])
+def test_a_lock_that_is_given_empty_is_not_left_open(option: str) -> None:
+    """A variable that a script forgot to set, say."""
+    with pytest.raises(StartupError, match=f"--{option}: is empty; leave it out where there is no such file"):
+        parse(["--models", "m", f"--{option}", ""], {})
+    with pytest.raises(StartupError, match=f"{variable(option)}: is empty"):
+        parse(["--models", "m"], {variable(option): " "})
 
 
 def test_an_unparsable_variable_stops_start_up_even_below_a_flag() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 import time
@@ -15,9 +16,10 @@ from nextvalue import Client, RetryPolicy, Tls, Unavailable
 from server.app import Server
 from server.doors.certificates import Files
 from server.errors import StartupError
+from server.http2.listener import Http2Server
 from tests.certificates import Authority
 from tests.server.group import group
-from tests.server.harness import LIMIT_SECONDS, POLL_SECONDS, eventually_sync, make_config, server_process
+from tests.server.harness import LIMIT_SECONDS, POLL_SECONDS, eventually, eventually_sync, make_config, server_process
 from tests.server.locked import (
     OPERATOR,
     OWN,
@@ -210,12 +212,12 @@ def test_workers_have_the_same_locks(models: Path, house: House, transport: str)
                     assert call.code() is code
 
 
-STARTS = {
-    "no key": ({"tls_key": ""}, "tls-key is not given"),
-    "no certificate": ({"tls_certificate": ""}, "tls-certificate is not given"),
+STARTS: dict[str, tuple[dict[str, object], str]] = {
+    "no key": ({"tls_key": None}, "tls-key is not given"),
+    "no certificate": ({"tls_certificate": None}, "tls-certificate is not given"),
     "no such file": ({"tls_certificate": "/nowhere/tls.crt"}, "/nowhere/tls.crt"),
     "callers' authorities alone": (
-        {"tls_certificate": "", "tls_key": "", "tls_client_ca": "x"},
+        {"tls_certificate": None, "tls_key": None, "tls_client_ca": "x"},
         "tls-client-ca is given without tls-certificate",
     ),
     "authorities that are none": ({"tls_client_ca": "/dev/null"}, "/dev/null"),
@@ -234,3 +236,58 @@ def test_what_does_not_go_together_stops_the_start_in_one_line(models: Path, hou
 def test_a_key_of_another_certificate_stops_the_start(models: Path, house: House) -> None:
     with pytest.raises(StartupError, match="belong together"):
         Server(make_config(models, **(house.tls | {"tls_key": house.authority.issue("other").key})))
+
+
+async def test_connections_count_from_their_first_moment_on(models: Path, house: House) -> None:
+    """Silent ones take the places of their address, until their time for TLS is over."""
+    options = {"transport": "http2", "max_connections_per_peer": 2, "tls_handshake_seconds": 0.3} | house.tls
+    async with serving_with(models, **options) as server:
+        assert isinstance(server._grpc, Http2Server)
+        taken, loop = server._grpc.places.taken, asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            silent = [stack.enter_context(socket.create_connection(("127.0.0.1", server.grpc_port))) for _ in range(2)]
+            await eventually(lambda: taken["127.0.0.1"] == 2, "both")
+            with socket.create_connection(("127.0.0.1", server.grpc_port)) as third:
+                third.setblocking(False)
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.wait_for(loop.sock_recv(third, 1), LIMIT_SECONDS) == b""
+                assert taken["127.0.0.1"] == 2
+            for each in silent:
+                each.setblocking(False)
+                with contextlib.suppress(ConnectionResetError):
+                    while await asyncio.wait_for(loop.sock_recv(each, 100), LIMIT_SECONDS):
+                        pass
+            await eventually(lambda: not taken, "all places")
+            assert await code_of(server, house.credentials()) is CODE.OK
+        await eventually(lambda: not taken, "the end of the call's connection")
+
+
+async def test_callers_who_give_up_during_the_handshake_leave_nothing(models: Path, house: House) -> None:
+    options = {"transport": "http2", "max_connections_per_peer": 4} | house.tls
+    async with serving_with(models, **options) as server:
+        assert isinstance(server._grpc, Http2Server)
+        for sent in (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n") * 4:
+            with socket.create_connection(("127.0.0.1", server.grpc_port)) as caller:
+                caller.sendall(sent)
+        taken = server._grpc.places.taken
+        await eventually(lambda: not taken, "all places")
+        assert await code_of(server, house.credentials()) is CODE.OK
+
+
+async def test_a_machine_without_room_for_connections_accepts_again(
+    models: Path, house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.http2.acceptor.PAUSE_SECONDS", 0.05)
+    refusals = [OSError(errno.EMFILE, "Too many open files")] * 3
+    accept = socket.socket.accept
+
+    def accept_or_not(listening: socket.socket) -> tuple[socket.socket, object]:
+        if refusals:
+            raise refusals.pop()
+        return accept(listening)
+
+    async with serving_with(models, transport="http2", **house.tls) as server:
+        monkeypatch.setattr(socket.socket, "accept", accept_or_not)
+        assert await code_of(server, house.credentials()) is CODE.OK
+    assert not refusals
+    assert caplog.text.count("no connection can be accepted") == 3

@@ -71,7 +71,7 @@ async def test_an_address_has_so_many_connections_and_no_more() -> None:
             fourth.close()
             second.close()
             await eventually(lambda: not server._connections, "the end")
-        assert not server._num_connections, "addresses that left are forgotten"
+        assert not server.places.taken, "addresses that left are forgotten"
 
 
 async def test_a_peer_that_does_not_answer_is_let_go() -> None:
