@@ -30,7 +30,8 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     weights depend on `threads`: sums are added up in another order. `huber_delta` is where the loss turns from a
     square to a line, in the transform's units; `average` the decay of a running average of the weights, which is what
     is judged and kept (0: the weights themselves). The loss is taken after each of a window's last `loss_steps`.
-    An epoch sees `epoch_windows` windows at most (0: all). `precision` is float32, float64, or mixed (bfloat16 in
+    `augment` is the share of windows that are moved and stretched at random (training.augment). An epoch sees
+    `epoch_windows` windows at most (0: all). `precision` is float32, float64, or mixed (bfloat16 in
     matmuls, for GPUs), `device` cpu or cuda. With `refit_epochs` the validation part is fitted on too, for so many
     epochs of the schedule, and the last weights are kept (0: the best ones on validation).
     """
@@ -45,6 +46,7 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     huber_delta: float = 1.0
     average: float = 0.0
     loss_steps: int = 1
+    augment: float = 0.0
     epoch_windows: int = 0
     refit_epochs: int = 0
     precision: str = "float32"
@@ -62,6 +64,8 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"weight_decay is {self.weight_decay}; it must be at least 0 and finite")
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; it must be at least 0 and below 1")
+        if not 0 <= self.augment <= 1:
+            raise ValueError(f"augment is {self.augment}; it must be from 0 to 1")
         if self.epoch_windows < 0:
             raise ValueError(f"epoch_windows is {self.epoch_windows}; it must be at least 0")
         if not 0 <= self.refit_epochs <= self.epochs:
@@ -89,8 +93,6 @@ def check_fits(options: FitOptions, model: ModelConfig) -> None:
             f"loss_steps is {options.loss_steps}; with transform {model.transform!r} and scaling {model.scaling!r} "
             "a step sees the window's end, so it must be 1"
         )
-    if options.loss_steps > 1 and model.linear_skip:
-        raise ValueError(f"loss_steps is {options.loss_steps}; linear_skip needs the whole window, so it must be 1")
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

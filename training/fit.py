@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.augment import Augmentation
 from training.config import FitOptions
 from training.data import Parts, WindowSet
 from training.data.order import epoch_order
@@ -125,6 +126,7 @@ class Fit:
         self._seed = seed
         self._workers = workers or Workers()
         self._device = model.transform.mean.device
+        self._augmentation = Augmentation(model, parts.fit, options.augment, seed=seed) if options.augment else None
         self._total = torch.zeros((), dtype=torch.float64, device=self._device)
         self._loss = Loss(model, huber_delta=options.huber_delta, num_steps=options.loss_steps)
         self._shared_loss = self._workers.wrap(self._loss)
@@ -208,18 +210,24 @@ class Fit:
         return metrics
 
     def _step(self, chosen: NDArray[np.int64]) -> None:
-        own, weight = self._workers.share(chosen)
-        loss_B = self._backward(own, weight)
+        own, weight = self._workers.share(np.arange(len(chosen)))
+        drawn = None
+        if self._augmentation is not None:
+            drawn = self._augmentation.draws(len(self.history) + 1, self.position, len(chosen))[own]
+        loss_B = self._backward(chosen[own], weight, drawn)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
         self._optimiser.step()
         self._schedule.step()
         self._averaged.update()
         self._total += self._workers.total(loss_B.double().sum() * (weight > 0))
 
-    def _backward(self, own: NDArray[np.int64], weight: float) -> Tensor:
+    def _backward(self, own: NDArray[np.int64], weight: float, drawn: NDArray[np.float64] | None = None) -> Tensor:
         """Leave the gradients of all workers' windows, by their weights, in the model; the loss [B] of our own."""
         self._optimiser.zero_grad()
         inputs = inputs_of(self._parts.fit, own, self.model)
+        if self._augmentation is not None and drawn is not None:
+            window, target = self._augmentation.vary(inputs.window, inputs.target, inputs.series, drawn)
+            inputs = inputs._replace(window=window, target=target)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.options.precision == "mixed"):
             loss_B = self._shared_loss(inputs.window, inputs.target, inputs.time_seconds, inputs.series)
         torch.autograd.backward(loss_B.mean() * weight)

@@ -22,11 +22,18 @@ class LinearSkip(nn.Module):
 
     def __init__(self, window: int, input_size: int, horizon: int) -> None:
         super().__init__()
+        self.window = window
         self.weight = nn.Parameter(torch.zeros(horizon, window * input_size))
 
     def forward(self, x_BTI: Tensor) -> Tensor:
         """The sum, [B, K]."""
         return functional.linear(x_BTI.flatten(1), self.weight)
+
+    def after_each(self, x_BTI: Tensor, num_steps: int) -> Tensor:
+        """The sums after each of the last `num_steps` steps S, [B, S, K]: a convolution, 0 in front of the window."""
+        kernel_KIT = self.weight.view(len(self.weight), self.window, -1).transpose(1, 2)
+        x_BIT = functional.pad(x_BTI.transpose(1, 2), (num_steps - 1, 0))
+        return functional.conv1d(x_BIT, kernel_KIT).transpose(1, 2)
 
 
 def least_squares(lessons: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

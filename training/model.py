@@ -284,8 +284,8 @@ class RecurrentModel(nn.Module):
     ) -> LossTerms:
         """As loss_terms, taken after each of the window's last `num_steps` steps S: output and target [B, S, K].
 
-        What follows a step lies in the window itself, so every window gives S lessons for one pass. The model must be
-        one that can be stepped: any other would see the window's end in its middle.
+        What follows a step lies in the window itself, so every window gives S lessons for one pass. Transform and
+        scaling must be ones that can be stepped: any other would see the window's end in its middle.
         """
         ruler, x_BTI, _ = self._encode(window_BTF, time_seconds_BT, series_B1)
         ruled_BTF = window_BTF if ruler is None else ruler.rule(window_BTF)
@@ -293,8 +293,11 @@ class RecurrentModel(nn.Module):
         following = torch.cat((ruled_BTF[:, :, 0], ruled_BK), dim=1)[:, 1:]
         target_BSK = following.unfold(1, self.config.horizon, 1)[:, -num_steps:]
         features_BSH = self.head.features(self.stack.outputs(x_BTI)[:, -num_steps:])
+        output_BSK = self.head.point(features_BSH)
+        if self.linear_skip is not None:
+            output_BSK = output_BSK + self.linear_skip.after_each(x_BTI, num_steps)
         return LossTerms(
-            output=self.head.point(features_BSH),
+            output=output_BSK,
             target=self.transform.encode_target(target_BSK, self.transform.anchors(ruled_BTF)[:, -num_steps:]),
             spread=self.head.spread(features_BSH[:, -1].detach()) if self.config.intervals == "quantile" else None,
         )

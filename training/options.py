@@ -95,6 +95,9 @@ def _add_fit(how: Any) -> None:
     how.add_argument("--clip-norm", type=float, default=defaults.clip_norm, help="longest gradient")
     how.add_argument("--huber-delta", type=float, default=defaults.huber_delta, help="where the loss turns linear")
     how.add_argument("--loss-steps", type=int, default=defaults.loss_steps, help="last steps of a window that teach")
+    how.add_argument(
+        "--augment", type=float, default=defaults.augment, help="share of windows moved and stretched at random"
+    )
     how.add_argument("--average", type=float, default=defaults.average, help="decay of the weights' running average")
     how.add_argument(
         "--epoch-windows", type=int, default=defaults.epoch_windows, help="at most so many per epoch; 0: all"
@@ -131,6 +134,7 @@ def fit_request(options: argparse.Namespace) -> FitRequest:
                 huber_delta=options.huber_delta,
                 average=options.average,
                 loss_steps=options.loss_steps,
+                augment=options.augment,
                 epoch_windows=options.epoch_windows,
                 precision=options.precision,
                 device=_device(options.device),

@@ -39,11 +39,20 @@ class Inputs:
 
     transform: str
     scaling: str = "fit"
+    skip: bool = False
+    augment: float = 0.0
 
     @property
     def name(self) -> str:
         """As a table shows it."""
-        return self.transform + (" of the scaled window" if self.scaling == "window" else "")
+        further = (" and a linear skip" if self.skip else "") + (", augmented" if self.augment else "")
+        return self.transform + (" of the scaled window" if self.scaling == "window" else "") + further
+
+    @property
+    def slug(self) -> str:
+        """As a file is called."""
+        further = ("-skip" if self.skip else "") + (f"-{self.augment:g}" if self.augment else "")
+        return f"{self.transform}-{self.scaling}{further}"
 
     @property
     def knows_each_step(self) -> bool:
@@ -51,13 +60,19 @@ class Inputs:
         return SCALINGS[self.scaling].steppable and TRANSFORMS[self.transform].steppable
 
 
+# What was seen of a level, and what a level means where it was never seen.
+_AUGMENTED = Inputs(transform="value-and-difference", augment=0.5)
+_OF_THE_WINDOW = Inputs(transform="value-and-difference", scaling="window")
 INPUTS = (
     Inputs(transform="difference"),
     Inputs(transform="value-and-difference"),
     Inputs(transform="difference", scaling="window"),
-    Inputs(transform="value-and-difference", scaling="window"),
+    _OF_THE_WINDOW,
     Inputs(transform="last-value"),
+    _AUGMENTED,
 )
+# Beside a wide window, where an autoregression says much.
+SKIPPING = tuple(replace(each, skip=True) for each in (INPUTS[1], _OF_THE_WINDOW, _AUGMENTED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +85,7 @@ class Recipe:
     learning_rate: float = 0.01
     average: float = 0.99
     loss_steps_share: float = 0.0
+    inputs: tuple[Inputs, ...] = INPUTS
     intervals: str = "conformal"
 
     @property
@@ -77,8 +93,8 @@ class Recipe:
         """What tells the fits with intervals of another kind apart."""
         return "" if self.intervals == "conformal" else f"-{self.intervals}"
 
-    def options(self, num_windows: int, inputs: Inputs) -> dict[str, str | int | float]:
-        """As the command takes them."""
+    def options(self, num_windows: int, inputs: Inputs) -> dict[str, Any]:
+        """As the command takes them; True is a word alone."""
         batch_size = largest_batch(num_windows)
         epochs = math.ceil(self.num_steps / math.ceil(num_windows / batch_size))
         loss_steps = 1 + round(self.window * self.loss_steps_share) if inputs.knows_each_step else 1
@@ -86,6 +102,7 @@ class Recipe:
             "window": self.window,
             "transform": inputs.transform,
             "scaling": inputs.scaling,
+            "augment": inputs.augment,
             "hidden": self.hidden_size,
             "loss-steps": loss_steps,
             "average": self.average,
@@ -96,7 +113,7 @@ class Recipe:
             "intervals": self.intervals,
             "levels": LEVEL,
             "season": 0,
-        }
+        } | ({"linear-skip": True} if inputs.skip else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +132,10 @@ class Choice:
 
 
 # By window; another window takes the nearest. In a long one, every step of the later half knows enough to be taught.
-RECIPES = {5: Recipe(window=5, num_steps=3000), 48: Recipe(window=48, num_steps=1500, loss_steps_share=0.5)}
+RECIPES = {
+    5: Recipe(window=5, num_steps=3000),
+    48: Recipe(window=48, num_steps=1500, loss_steps_share=0.5, inputs=INPUTS + SKIPPING),
+}
 
 
 def largest_batch(num_windows: int) -> int:
@@ -136,10 +156,10 @@ class Ours:
         self._say = say
 
     def report(self, series: Series, recipe: Recipe, *, kind: str, inputs: Inputs, seed: int) -> dict[str, Any]:
-        """The run's backtest and the best epoch, on the series' own parts."""
+        """The run fitted again on its validation part too: its backtest, and the best epoch of the first."""
         options = recipe.options(series.num_fit - recipe.window, inputs)
         return self._fitted(
-            f"{series.name}/{kind}-{inputs.transform}-{inputs.scaling}-{recipe.window}-{seed}{recipe.suffix}",
+            f"{series.name}/{kind}-{inputs.slug}-{recipe.window}-{seed}{recipe.suffix}",
             {
                 "data": str(series.path),
                 "validation": series.num_validation,
@@ -148,19 +168,20 @@ class Ours:
                 "seed": seed,
                 **options,
             },
+            again=True,
         )
 
     def choose(self, series: Series, recipe: Recipe) -> Choice:
         """The inputs by the smallest mean log(RMSE / last value's) over the folds, then the intervals by coverage."""
         errors = {}
-        for inputs in INPUTS:
+        for inputs in recipe.inputs:
             rows = [fold["rows"] for fold in self._folds(series, recipe, inputs)]
             naive = [{row["name"]: row["rmse"] for row in each}["last value"] for each in rows]
             ratios = [each[0]["rmse"] / last for each, last in zip(rows, naive, strict=True)]
             errors[inputs.name] = float(np.mean(np.log(ratios)))
-        inputs = min(INPUTS, key=lambda each: errors[each.name])
+        inputs = min(recipe.inputs, key=lambda each: errors[each.name])
         coverages, widths, misses = {}, {}, {}
-        able = [kind for kind in INTERVALS if kind != "normalized" or inputs.knows_each_step]
+        able = [kind for kind in INTERVALS if kind != "normalized" or (inputs.knows_each_step and not inputs.skip)]
         for intervals in able:
             folds = self._folds(series, replace(recipe, intervals=intervals), inputs)
             judged = [fold["rows"][0]["intervals"][0] for fold in folds]
@@ -181,7 +202,7 @@ class Ours:
             path.write_text("value\n" + "".join(f"{value!r}\n" for value in fold.values.tolist()))
             found.append(
                 self._fitted(
-                    f"{series.name}/fold{number}-{inputs.transform}-{inputs.scaling}-{recipe.window}{recipe.suffix}",
+                    f"{series.name}/fold{number}-{inputs.slug}-{recipe.window}{recipe.suffix}",
                     {
                         "data": str(path),
                         "validation": fold.num_validation,
@@ -194,18 +215,30 @@ class Ours:
             )
         return found
 
-    def _fitted(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    def _fitted(self, name: str, options: dict[str, Any], *, again: bool = False) -> dict[str, Any]:
+        """The backtest of a fit and its best epoch; `again`: of the run fitted again, on the validation part too."""
+
         def fit() -> dict[str, Any]:
             self._say(f"fit {name}")
-            out = self._folder / name
-            command = [sys.executable, "-m", "training", "fit", "--out", str(out), "--force", "--quiet"]
-            command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
-            done = subprocess.run(command, check=False, capture_output=True, text=True)
-            if done.returncode:
-                raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
-            found: dict[str, Any] = json.loads((out / "report.json").read_text())
+            out, last = self._folder / name, self._folder / f"{name}{'-again' if again else ''}"
+            words = [
+                part
+                for key, value in options.items()
+                for part in ([f"--{key}"] if value is True else [f"--{key}", str(value)])
+            ]
+            _train("fit", out, words)
+            if again:
+                _train("refit", last, ["--run", str(out), "--data", options["data"]])
+            found: dict[str, Any] = json.loads((last / "report.json").read_text())
             epochs = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
             best = min(epochs, key=lambda epoch: epoch["validation_loss"])
             return {"rows": found["rows"], "best": best, "num_epochs": len(epochs)}
 
-        return self._store.get(name, options, fit)
+        return self._store.get(name, options | {"again": again}, fit)
+
+
+def _train(what: str, out: Path, words: list[str]) -> None:
+    command = [sys.executable, "-m", "training", what, "--out", str(out), "--force", "--quiet", *words]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")

@@ -17,8 +17,8 @@ from training.data import DataOptions, SplitOptions, load
 PROTOCOLS = {"nyc_taxi": (600, 4320)}
 
 # The folds are cut from the last of the values that may be looked at; each fit keeps a part to stop early by.
-NUM_FOLDS = 2
-FOLDS_SHARE = 0.65
+NUM_FOLDS = 4
+FOLDS_SHARE = 0.3
 FOLD_VALIDATION_SHARE = 0.12
 
 

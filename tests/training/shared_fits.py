@@ -50,7 +50,7 @@ def noisy_wave(num_windows: int) -> Parts:
 
 
 def new_fit(case: Case, workers: Workers) -> Fit:
-    """EPOCHS to go, with all that a fit may carry along: quantiles, an average, decay."""
+    """EPOCHS to go, with all that a fit may carry along: quantiles, an average, decay, windows that are varied."""
     parts = noisy_wave((STEPS_PER_EPOCH - 1) * BATCH_SIZE + case.left_over)
     config = ModelConfig(
         cell=case.cell,
@@ -65,7 +65,13 @@ def new_fit(case: Case, workers: Workers) -> Fit:
     model = new_model(config, parts.fit, seed=0)
     model.to(torch.float64 if case.precision == "float64" else torch.float32)
     options = FitOptions(
-        epochs=EPOCHS, patience=EPOCHS, batch_size=BATCH_SIZE, precision=case.precision, average=0.9, weight_decay=0.01
+        epochs=EPOCHS,
+        patience=EPOCHS,
+        batch_size=BATCH_SIZE,
+        precision=case.precision,
+        average=0.9,
+        weight_decay=0.01,
+        augment=0.5,
     )
     return Fit(model, parts, options, seed=0, workers=workers)
 

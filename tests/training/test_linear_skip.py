@@ -105,8 +105,30 @@ def test_it_cannot_be_stepped() -> None:
     assert model.why_not_steppable == "linear_skip needs the whole window"
     with pytest.raises(ValueError, match="linear_skip needs the whole window; the model cannot be stepped"):
         model.initial_state(torch.zeros(1, 1))
-    with pytest.raises(ValueError, match="loss_steps is 2; linear_skip needs the whole window, so it must be 1"):
-        check_fits(FitOptions(epochs=1, loss_steps=2), config())
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_after_each_step_it_sees_what_came_until_then(horizon: int) -> None:
+    """As the whole window does that ends there, with nothing in front."""
+    torch.manual_seed(0)
+    skip = LinearSkip(T, 2, horizon).double()
+    torch.nn.init.normal_(skip.weight)
+    x_BTI = torch.randn(3, T, 2, dtype=torch.float64)
+    found_BSK = skip.after_each(x_BTI, T)
+    assert found_BSK.shape == (3, T, horizon)
+    for step in range(1, T + 1):
+        window_BTI = torch.cat((torch.zeros(3, T - step, 2, dtype=torch.float64), x_BTI[:, :step]), dim=1)
+        assert torch.allclose(found_BSK[:, step - 1], skip(window_BTI), atol=1e-12)
+
+
+def test_all_steps_can_be_taught() -> None:
+    check_fits(FitOptions(epochs=1, loss_steps=2), config())
+    torch.manual_seed(0)
+    model = new_model(config(), windows_of(noisy_wave()), seed=0)
+    windows, targets = torch.randn(2, T, 1), torch.randn(2, 1)
+    every, last = model.sequence_terms(windows, targets, num_steps=T), model.loss_terms(windows, targets)
+    assert torch.allclose(every.output[:, -1], last.output, atol=1e-5)
+    assert torch.allclose(every.target[:, -1], last.target, atol=1e-5)
 
 
 def test_fit_takes_it(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,7 +103,18 @@ def test_states_are_told_apart(parts: Parts) -> None:
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "plain": (),
-    "averaged": ("--cell", "gru", "--average", "0.9", "--intervals", "quantile", "--weight-decay", "0.01"),
+    "averaged": (
+        "--cell",
+        "gru",
+        "--average",
+        "0.9",
+        "--intervals",
+        "quantile",
+        "--weight-decay",
+        "0.01",
+        "--augment",
+        "0.5",
+    ),
 }
 
 

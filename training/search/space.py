@@ -8,6 +8,7 @@ from training.transform import TRANSFORMS
 HIDDEN_SIZES = (16, 32, 64, 128)
 BATCH_SIZES = (64, 256)
 AVERAGES = (0.0, 0.99)
+AUGMENTED = (0.0, 0.5)
 LEARNING_RATES = (1e-3, 3e-2)
 WEIGHT_DECAYS = (1e-5, 1e-1)
 
@@ -37,11 +38,12 @@ def suggest(
         "weight-decay": f"{trial.suggest_float('weight-decay', *WEIGHT_DECAYS, log=True):.3g}",
         "batch-size": trial.suggest_categorical("batch-size", BATCH_SIZES),
         "average": trial.suggest_categorical("average", AVERAGES),
+        "augment": trial.suggest_categorical("augment", AUGMENTED),
     }
     options = []
     if can_skip and trial.suggest_categorical("linear-skip", (False, True)):
         options.append("--linear-skip")
-    is_steppable = is_steppable and not options and window > 1 and TRANSFORMS[transform].steppable
+    is_steppable = is_steppable and window > 1 and TRANSFORMS[transform].steppable
     if is_steppable and trial.suggest_categorical("half-the-steps", (False, True)):
         chosen["loss-steps"] = (window + 1) // 2
     options += [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
