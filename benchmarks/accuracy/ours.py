@@ -1,8 +1,10 @@
 """Our side: what is fitted, by `python -m training fit`, and how the model's inputs are chosen without the test part.
 
-The inputs with the smallest mean log(RMSE / RMSE of the last value) over the folds are taken, and the narrowest of the
-intervals that hold what they promise within NEAR, or the nearest to it where none does. One validation part alone would
-not show what a change of level does; the folds do, where a series has any.
+The first inputs are taken unless others have a smaller mean log(RMSE / RMSE of the last value) over the folds, by more
+than its standard error; of those, the ones with the smallest. And the narrowest of the intervals that hold what they
+promise within NEAR, or the nearest to it where none does. One validation part alone would not show what a change of
+level does; the folds do, where a series has any. What is judged, on the folds and on the test part, is fitted again on
+its validation part too (`refit`).
 """
 
 import json
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.accuracy.series import Series
 from benchmarks.accuracy.store import Store
@@ -63,16 +66,18 @@ class Inputs:
 # What was seen of a level, and what a level means where it was never seen.
 _AUGMENTED = Inputs(transform="value-and-difference", augment=0.5)
 _OF_THE_WINDOW = Inputs(transform="value-and-difference", scaling="window")
+_BOTH = Inputs(transform="value-and-difference")
+# The first unless another is better.
 INPUTS = (
-    Inputs(transform="difference"),
-    Inputs(transform="value-and-difference"),
-    Inputs(transform="difference", scaling="window"),
-    _OF_THE_WINDOW,
-    Inputs(transform="last-value"),
     _AUGMENTED,
+    _BOTH,
+    _OF_THE_WINDOW,
+    Inputs(transform="difference"),
+    Inputs(transform="difference", scaling="window"),
+    Inputs(transform="last-value"),
 )
-# Beside a wide window, where an autoregression says much.
-SKIPPING = tuple(replace(each, skip=True) for each in (INPUTS[1], _OF_THE_WINDOW, _AUGMENTED))
+# In front of those where the window is wide and an autoregression says much.
+SKIPPING = tuple(replace(each, skip=True) for each in (_AUGMENTED, _BOTH, _OF_THE_WINDOW))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +139,14 @@ class Choice:
 # By window; another window takes the nearest. In a long one, every step of the later half knows enough to be taught.
 RECIPES = {
     5: Recipe(window=5, num_steps=3000),
-    48: Recipe(window=48, num_steps=1500, loss_steps_share=0.5, inputs=INPUTS + SKIPPING),
+    48: Recipe(window=48, num_steps=1500, loss_steps_share=0.5, inputs=SKIPPING + INPUTS),
 }
+
+
+def is_better(ratios: NDArray[np.float64], default: NDArray[np.float64]) -> bool:
+    """Whether the mean over the folds is smaller than the default's by more than its standard error, fold by fold."""
+    gains = default - ratios
+    return bool(gains.mean() > gains.std(ddof=1) / math.sqrt(len(gains)))
 
 
 def largest_batch(num_windows: int) -> int:
@@ -168,18 +179,19 @@ class Ours:
                 "seed": seed,
                 **options,
             },
-            again=True,
         )
 
     def choose(self, series: Series, recipe: Recipe) -> Choice:
-        """The inputs by the smallest mean log(RMSE / last value's) over the folds, then the intervals by coverage."""
-        errors = {}
+        """The inputs by log(RMSE / last value's) over the folds, then the intervals by coverage."""
+        ratios = {}
         for inputs in recipe.inputs:
             rows = [fold["rows"] for fold in self._folds(series, recipe, inputs)]
             naive = [{row["name"]: row["rmse"] for row in each}["last value"] for each in rows]
-            ratios = [each[0]["rmse"] / last for each, last in zip(rows, naive, strict=True)]
-            errors[inputs.name] = float(np.mean(np.log(ratios)))
-        inputs = min(recipe.inputs, key=lambda each: errors[each.name])
+            ratios[inputs] = np.log([each[0]["rmse"] / last for each, last in zip(rows, naive, strict=True)])
+        errors = {inputs.name: float(each.mean()) for inputs, each in ratios.items()}
+        default = ratios[recipe.inputs[0]]
+        better = [inputs for inputs, each in ratios.items() if is_better(each, default)]
+        inputs = min(better or [recipe.inputs[0]], key=lambda each: errors[each.name])
         coverages, widths, misses = {}, {}, {}
         able = [kind for kind in INTERVALS if kind != "normalized" or (inputs.knows_each_step and not inputs.skip)]
         for intervals in able:
@@ -215,26 +227,29 @@ class Ours:
             )
         return found
 
-    def _fitted(self, name: str, options: dict[str, Any], *, again: bool = False) -> dict[str, Any]:
-        """The backtest of a fit and its best epoch; `again`: of the run fitted again, on the validation part too."""
+    def _fitted(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        """A run fitted again: its backtest, and the best epoch of the first."""
 
         def fit() -> dict[str, Any]:
             self._say(f"fit {name}")
-            out, last = self._folder / name, self._folder / f"{name}{'-again' if again else ''}"
-            words = [
-                part
-                for key, value in options.items()
-                for part in ([f"--{key}"] if value is True else [f"--{key}", str(value)])
-            ]
-            _train("fit", out, words)
-            if again:
-                _train("refit", last, ["--run", str(out), "--data", options["data"]])
-            found: dict[str, Any] = json.loads((last / "report.json").read_text())
+            out, again = self._folder / name, self._folder / f"{name}-again"
+            _train("fit", out, words_of(options))
+            _train("refit", again, ["--run", str(out), "--data", options["data"]])
+            found: dict[str, Any] = json.loads((again / "report.json").read_text())
             epochs = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
             best = min(epochs, key=lambda epoch: epoch["validation_loss"])
             return {"rows": found["rows"], "best": best, "num_epochs": len(epochs)}
 
-        return self._store.get(name, options | {"again": again}, fit)
+        return self._store.get(name, options | {"refit": True}, fit)
+
+
+def words_of(options: dict[str, Any]) -> list[str]:
+    """As they stand on a command line."""
+    return [
+        word
+        for name, value in options.items()
+        for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+    ]
 
 
 def _train(what: str, out: Path, words: list[str]) -> None:

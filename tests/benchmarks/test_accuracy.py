@@ -2,13 +2,14 @@
 
 import argparse
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.accuracy.ours import INPUTS, RECIPES, Choice, largest_batch
+from benchmarks.accuracy.ours import INPUTS, RECIPES, Choice, is_better, largest_batch, words_of
 from benchmarks.accuracy.series import Series, read_series
 from benchmarks.accuracy.store import Store
 from benchmarks.accuracy.table import Contest, Row, Score, score_of, tolerance, verdict_lines, window_lines
@@ -21,10 +22,11 @@ def series() -> Series:
 
 
 def test_folds_end_where_the_test_part_begins_and_leave_no_gap(series: Series) -> None:
-    first, second = series.folds()
-    assert len(first.values) == len(second.values) - second.num_test
-    assert len(second.values) == len(series.values) - series.num_test
-    for fold in (first, second):
+    folds = series.folds()
+    for before, after in pairwise(folds):
+        assert len(before.values) == len(after.values) - after.num_test
+    assert len(folds[-1].values) == len(series.values) - series.num_test
+    for fold in folds:
         np.testing.assert_array_equal(fold.values, series.values[: len(fold.values)])
         assert fold.num_fit > 0
         assert fold.num_validation > 0
@@ -86,13 +88,25 @@ def test_a_kept_result_is_read_back_until_something_else_is_asked(tmp_path: Path
 def test_every_recipe_asks_for_options_that_a_fit_takes() -> None:
     parser = add_parser(argparse.ArgumentParser().add_subparsers())
     for recipe in RECIPES.values():
-        for inputs in INPUTS:
-            for intervals in ("conformal", "normalized") if inputs.knows_each_step else ("conformal",):
+        for inputs in recipe.inputs:
+            able = inputs.knows_each_step and not inputs.skip
+            for intervals in ("conformal", "normalized") if able else ("conformal",):
                 options = replace(recipe, intervals=intervals).options(3000, inputs)
-                words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-                request = fit_request(parser.parse_args(["--data", "x.csv", "--out", "x", *words]))
-                assert request.model.intervals == intervals
+                request = fit_request(parser.parse_args(["--data", "x.csv", "--out", "x", *words_of(options)]))
+                assert (request.model.intervals, request.model.linear_skip) == (intervals, inputs.skip)
+                assert request.fit.augment == inputs.augment
                 assert (request.fit.loss_steps > 1) == (inputs.knows_each_step and recipe.loss_steps_share > 0)
+
+
+def test_inputs_must_be_better_by_more_than_chance() -> None:
+    default = np.array([-1.0, -0.5, -0.2, -0.4])
+    assert is_better(default - 0.01, default)
+    assert is_better(default - (0.3, 0.1, 0.0, 0.1), default)
+    assert not is_better(default - (0.3, -0.1, -0.1, 0.1), default)
+    assert not is_better(default, default)
+    for recipe in RECIPES.values():
+        assert len({inputs.slug for inputs in recipe.inputs}) == len({inputs.name for inputs in recipe.inputs})
+        assert len({inputs.slug for inputs in recipe.inputs}) == len(recipe.inputs)
 
 
 def test_a_batch_leaves_enough_steps_for_an_epoch() -> None:
