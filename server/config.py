@@ -134,9 +134,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
             raise StartupError(f"environment variable {variable} names no option{hint}")
-    given = vars(parser.parse_args(argv)).items()
-    values: dict[str, Any] = {name: "" if value is None else value for name, value in given}
-    return Config(**values)
+    return Config(**_with_empty(vars(parser.parse_args(argv))))
 
 
 def _doors(option: Callable[[str, Callable[[str], object], str, str], None]) -> None:
@@ -156,6 +154,11 @@ def _doors(option: Callable[[str, Callable[[str], object], str, str], None]) -> 
         "max-connection-age-seconds", _number(0, 10**6), "0", "connections are asked to go by then, +-10 %; 0: never"
     )
     option("keepalive-seconds", _number(0, 86400), "120", "how often each peer is asked whether it is there; 0: never")
+
+
+def _with_empty(given: dict[str, Any]) -> dict[str, Any]:
+    """What nobody gave and has no default is empty."""
+    return {name: "" if value is None else value for name, value in given.items()}
 
 
 def _folder(text: str) -> Path:
