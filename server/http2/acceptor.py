@@ -79,10 +79,10 @@ class TlsAcceptor:
                 ssl_handshake_timeout=self._handshake_seconds,
                 ssl_shutdown_timeout=self._shutdown_seconds,
             )
-        except (OSError, ssl.SSLError, TimeoutError) as error:
+        except OSError as error:  # of the socket, of TLS, or that it took too long
             logger.debug("no TLS with a caller: %s", error)
             place.leave()
-        except asyncio.CancelledError:
+        except BaseException:
             place.leave()
             raise
 
