@@ -67,17 +67,17 @@ class Inputs:
 _AUGMENTED = Inputs(transform="value-and-difference", augment=0.5)
 _OF_THE_WINDOW = Inputs(transform="value-and-difference", scaling="window")
 _BOTH = Inputs(transform="value-and-difference")
-# The first unless another is better.
+# The first unless another is better: of the scaled window, levels and sizes that were never seen are none.
 INPUTS = (
-    _AUGMENTED,
-    _BOTH,
     _OF_THE_WINDOW,
+    _BOTH,
+    _AUGMENTED,
     Inputs(transform="difference"),
     Inputs(transform="difference", scaling="window"),
     Inputs(transform="last-value"),
 )
 # In front of those where the window is wide and an autoregression says much.
-SKIPPING = tuple(replace(each, skip=True) for each in (_AUGMENTED, _BOTH, _OF_THE_WINDOW))
+SKIPPING = tuple(replace(each, skip=True) for each in (_OF_THE_WINDOW, _BOTH, _AUGMENTED))
 
 
 @dataclass(frozen=True, kw_only=True)
