@@ -1,10 +1,9 @@
 """Our side: what is fitted, by `python -m training fit`, and how the model's inputs are chosen without the test part.
 
 The first inputs are taken unless others have a smaller mean log(RMSE / RMSE of the last value) over the folds, by more
-than its standard error; of those, the ones with the smallest. And the narrowest of the intervals that hold what they
-promise within NEAR, or the nearest to it where none does. One validation part alone would not show what a change of
-level does; the folds do, where a series has any. What is judged, on the folds and on the test part, is fitted again on
-its validation part too (`refit`).
+than its standard error; of those, the ones with the smallest. So are the intervals, by how far they are from holding
+what they promise. One validation part alone would not show what a change of level does; the folds do, where a series
+has any. What is judged, on the folds and on the test part, is fitted again on its validation part too (`refit`).
 """
 
 import json
@@ -28,8 +27,6 @@ KINDS = ("lstm", "gru")
 CHOSEN_WITH = "lstm"
 INTERVALS = ("conformal", "normalized", "quantile")
 LEVEL = 0.9
-# Intervals that hold so nearly what they promise are told apart by their width.
-NEAR = 0.02
 
 # An epoch has at least so many steps, of a batch that is a power of two.
 MIN_STEPS_PER_EPOCH = 20
@@ -143,9 +140,9 @@ RECIPES = {
 }
 
 
-def is_better(ratios: NDArray[np.float64], default: NDArray[np.float64]) -> bool:
+def is_better(errors: NDArray[np.float64], default: NDArray[np.float64]) -> bool:
     """Whether the mean over the folds is smaller than the default's by more than its standard error, fold by fold."""
-    gains = default - ratios
+    gains = default - errors
     return bool(gains.mean() > gains.std(ddof=1) / math.sqrt(len(gains)))
 
 
@@ -192,16 +189,14 @@ class Ours:
         default = ratios[recipe.inputs[0]]
         better = [inputs for inputs, each in ratios.items() if is_better(each, default)]
         inputs = min(better or [recipe.inputs[0]], key=lambda each: errors[each.name])
-        coverages, widths, misses = {}, {}, {}
+        coverages, misses = {}, {}
         able = [kind for kind in INTERVALS if kind != "normalized" or (inputs.knows_each_step and not inputs.skip)]
         for intervals in able:
             folds = self._folds(series, replace(recipe, intervals=intervals), inputs)
-            judged = [fold["rows"][0]["intervals"][0] for fold in folds]
-            coverages[intervals] = [each["coverage"] for each in judged]
-            misses[intervals] = float(np.mean(np.abs(np.array(coverages[intervals]) - LEVEL)))
-            widths[intervals] = float(np.mean([math.log(each["mean_width"]) for each in judged]))
-        near = [kind for kind in able if misses[kind] <= NEAR]
-        chosen = min(near, key=widths.__getitem__) if near else min(able, key=misses.__getitem__)
+            coverages[intervals] = [fold["rows"][0]["intervals"][0]["coverage"] for fold in folds]
+            misses[intervals] = np.abs(np.array(coverages[intervals]) - LEVEL)
+        nearer = [kind for kind in able if is_better(misses[kind], misses[able[0]])]
+        chosen = min(nearer or able[:1], key=lambda kind: misses[kind].mean())
         return Choice(inputs=inputs, errors=errors, intervals=chosen, coverages=coverages)
 
     def _folds(self, series: Series, recipe: Recipe, inputs: Inputs) -> list[dict[str, Any]]:
