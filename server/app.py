@@ -19,7 +19,6 @@ from server.config import Config, split_address
 from server.doors.locks import Locks
 from server.errors import StartupError
 from server.gate import LoadOptions
-from server.http2.limits import Lifetime, Limits
 from server.http2.listener import Http2Server
 from server.loader import Loader
 from server.metrics import Metrics
@@ -39,7 +38,7 @@ from server.transport.health import Health
 from server.transport.model_repository import Loads, ModelRepository
 from server.transport.nextvalue import NextValue
 from server.transport.open_inference import OpenInference
-from server.transport.ports import guarded_by, open_port, renew, transport_of
+from server.transport.ports import guarded_by, open_port, probe_transport, renew, transport_of
 from server.transport.status import REJECTED
 from server.transport.streams import Streams
 from server.transport.unreadable import ReadableOnly
@@ -58,12 +57,6 @@ READINESS = ("", "readiness")
 LIVENESS = "liveness"
 # Of a reply, beside its predictions: names and numbers.
 REPLY_OVERHEAD_BYTES = 4096
-# A probe names a service.
-MAX_PROBE_BYTES = 4096
-# It is open to everybody, and shares its process with callers who showed who they are.
-MAX_PROBE_CONNECTIONS = 64
-PROBE_LIMITS = Limits(max_streams=16)
-PROBE_LIFETIME = Lifetime(max_age_seconds=600, grace_seconds=5, keepalive_seconds=30)
 # Health watches have no end of their own; so long after the last change they get one.
 _WATCH_GRACE_SECONDS = 0.1
 
@@ -241,13 +234,7 @@ class Server:
         address = self.config.health_listen
         if not address:
             return None
-        probed = Http2Server(
-            max_message_bytes=MAX_PROBE_BYTES,
-            reuse_port=self._shared,
-            limits=PROBE_LIMITS,
-            max_connections_per_peer=MAX_PROBE_CONNECTIONS,
-            lifetime=PROBE_LIFETIME,
-        )
+        probed = probe_transport(shared=self._shared)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, probed)
         try:
             self.health_port = probed.add_insecure_port(address)

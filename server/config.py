@@ -139,12 +139,15 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
 
 def _doors(option: Callable[[str, Callable[[str], object], str, str], None]) -> None:
     """Who comes in, and how much of him."""
-    option("tls-certificate", _file, "", "FILE of the certificate and its chain, PEM; empty: nothing is encrypted")
+    option("tls-certificate", _file, "", "FILE of the certificate and its chain, PEM; without it nothing is encrypted")
     option("tls-key", _file, "", "FILE of the certificate's key, PEM, without a password")
     option("tls-client-ca", _file, "", "FILE of the authorities, PEM; callers must show a certificate of theirs")
     option("tls-handshake-seconds", _number(0.1, 600), "10", "TLS that is not agreed upon by then is given up")
     option(
-        "access", _file, "", "FILE, JSON, of tokens and certificates that may call, and what; empty: nobody is asked"
+        "access",
+        _file,
+        "",
+        "FILE, JSON, of tokens and certificates that may call, and what; without it nobody is asked",
     )
     option("plaintext-tokens", _one_of("off", "on"), "off", "on: tokens are taken without TLS; something else encrypts")
     option("reload-seconds", _number(0, 86400), "10", "how often those files are looked at again; 0: never")

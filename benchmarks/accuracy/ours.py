@@ -59,6 +59,12 @@ class Inputs:
         """Whether a step's input is the same in every window, so that all steps can be taught."""
         return SCALINGS[self.scaling].steppable and TRANSFORMS[self.transform].steppable
 
+    @property
+    def intervals(self) -> tuple[str, ...]:
+        """What can be had with them, the first unless another is better."""
+        can_normalize = self.knows_each_step and not self.skip
+        return tuple(kind for kind in INTERVALS if kind != "normalized" or can_normalize)
+
 
 # What was seen of a level, and what a level means where it was never seen.
 _AUGMENTED = Inputs(transform="value-and-difference", augment=0.5)
@@ -190,13 +196,13 @@ class Ours:
         better = [inputs for inputs, each in ratios.items() if is_better(each, default)]
         inputs = min(better or [recipe.inputs[0]], key=lambda each: errors[each.name])
         coverages, misses = {}, {}
-        able = [kind for kind in INTERVALS if kind != "normalized" or (inputs.knows_each_step and not inputs.skip)]
-        for intervals in able:
+        for intervals in inputs.intervals:
             folds = self._folds(series, replace(recipe, intervals=intervals), inputs)
             coverages[intervals] = [fold["rows"][0]["intervals"][0]["coverage"] for fold in folds]
             misses[intervals] = np.abs(np.array(coverages[intervals]) - LEVEL)
-        nearer = [kind for kind in able if is_better(misses[kind], misses[able[0]])]
-        chosen = min(nearer or able[:1], key=lambda kind: misses[kind].mean())
+        first = inputs.intervals[0]
+        nearer = [kind for kind, miss in misses.items() if is_better(miss, misses[first])]
+        chosen = min(nearer or [first], key=lambda kind: misses[kind].mean())
         return Choice(inputs=inputs, errors=errors, intervals=chosen, coverages=coverages)
 
     def _folds(self, series: Series, recipe: Recipe, inputs: Inputs) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ class TlsAcceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                logger.error("no connection can be accepted for a second: %s", error)  # noqa: TRY400 (no traceback)
+                logger.error("no connection is accepted for %g s: %s", PAUSE_SECONDS, error)  # noqa: TRY400 (no traceback)
                 self._loop.remove_reader(self._listening)
                 self._loop.call_later(PAUSE_SECONDS, self._go_on)
                 return

@@ -176,17 +176,20 @@ class Connection:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "CONTINUATION of nothing")
         _, ends, begun = self._open_block
         block = begun + payload
-        if len(block) > self.limits.max_header_bytes:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"headers of more than {self.limits.max_header_bytes} bytes")
+        self._check_size(block)
         self._nuisance()
         self._open_block = (number, ends, block)
         if flags & frames.END_HEADERS:
             self._open_block = None
             self._on_block(number, block, ends=ends)
 
+    def _check_size(self, block: bytes) -> None:
+        size, most = len(block), self.limits.max_header_bytes
+        if size > most:
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"headers of {size} bytes; at most {most} are taken")
+
     def _on_block(self, number: int, block: bytes, *, ends: bool) -> None:
-        if len(block) > self.limits.max_header_bytes:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"headers of more than {self.limits.max_header_bytes} bytes")
+        self._check_size(block)
         # Read in any case, or the table would be out of step.
         headers = self._reader.read(block)
         stream = self._streams.get(number)

@@ -120,7 +120,7 @@ class Http2Server:
         if period < float("inf"):
             self._keeping.append(loop.create_task(self._look_after(period)))
 
-    async def _listen(self) -> "list[asyncio.Server | TlsAcceptor]":
+    async def _listen(self) -> list[asyncio.Server | TlsAcceptor]:
         """Accept from the bound sockets, by copies that a successor may listen beside."""
         loop = asyncio.get_running_loop()
         kind = Connected if self.admits is None else Guarded

@@ -108,16 +108,14 @@ class Connected(asyncio.Protocol):
 
     def _refuse(self, code: frames.Code, why: str) -> None:
         self.connection.close(code, why)
-        self._flush()
-        self._transport.close()
+        self._hang_up()
 
     def data_received(self, data: bytes) -> None:
         """Frames, or parts of them."""
         self.connection.receive(data)
         self._tell_room()
         if self.connection.is_closed:
-            self._flush()
-            self._transport.close()
+            self._hang_up()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The end, whoever made it."""
@@ -281,8 +279,7 @@ class Connected(asyncio.Protocol):
     def close(self) -> None:
         """End whatever is left and close, whether or not the peer has read its answers."""
         self._cut()
-        self._flush()
-        self._transport.close()
+        self._hang_up()
 
     def abort(self) -> None:
         """Close at once; nothing that waits is sent."""
@@ -292,6 +289,10 @@ class Connected(asyncio.Protocol):
         self.go_away()
         for call in list(self.calls.values()):
             call.cut()
+
+    def _hang_up(self) -> None:
+        self._flush()
+        self._transport.close()
 
     def _ask(self, payload: bytes) -> None:
         self.owes = payload

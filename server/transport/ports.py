@@ -15,6 +15,12 @@ from server.transport.calls import Calls
 from server.transport.guard import Door, Guard
 
 NEVER_MS = 2**31 - 1
+# A probe names a service.
+MAX_PROBE_BYTES = 4096
+# It is open to everybody, and shares its process with callers who showed who they are.
+MAX_PROBE_CONNECTIONS = 64
+PROBE_LIMITS = Limits(max_streams=16)
+PROBE_LIFETIME = Lifetime(max_age_seconds=600, grace_seconds=5, keepalive_seconds=30)
 
 
 def open_port(server: Any, address: str, tls: Kept[Certificates, Tls] | None) -> int:
@@ -80,6 +86,17 @@ def transport_of(config: Config, *, shared: bool) -> Any:
             ("grpc.keepalive_time_ms", _milliseconds(lifetime.keepalive_seconds)),
             ("grpc.keepalive_timeout_ms", _milliseconds(lifetime.keepalive_timeout_seconds)),
         ]
+    )
+
+
+def probe_transport(*, shared: bool) -> Http2Server:
+    """Who speaks gRPC to probes, whatever `--transport` says."""
+    return Http2Server(
+        max_message_bytes=MAX_PROBE_BYTES,
+        reuse_port=shared,
+        limits=PROBE_LIMITS,
+        max_connections_per_peer=MAX_PROBE_CONNECTIONS,
+        lifetime=PROBE_LIFETIME,
     )
 
 

@@ -89,8 +89,7 @@ def test_every_recipe_asks_for_options_that_a_fit_takes() -> None:
     parser = add_parser(argparse.ArgumentParser().add_subparsers())
     for recipe in RECIPES.values():
         for inputs in recipe.inputs:
-            able = inputs.knows_each_step and not inputs.skip
-            for intervals in ("conformal", "normalized") if able else ("conformal",):
+            for intervals in inputs.intervals:
                 options = replace(recipe, intervals=intervals).options(3000, inputs)
                 request = fit_request(parser.parse_args(["--data", "x.csv", "--out", "x", *words_of(options)]))
                 assert (request.model.intervals, request.model.linear_skip) == (intervals, inputs.skip)

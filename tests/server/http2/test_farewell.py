@@ -29,7 +29,9 @@ class Caller:
         await asyncio.get_running_loop().sock_sendall(self._connection, b"".join(sent))
 
     async def begin(self) -> None:
+        """Until the server has read that it speaks HTTP/2."""
         await self.send(frames.PREFACE, frames.settings({}))
+        await self.until(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def call(self, stream: int, message: bytes) -> bytes:
         body = b"\0" + len(message).to_bytes(4, "big") + message
@@ -92,7 +94,6 @@ async def test_an_answer_is_there_whatever_the_peer_sends_before_it_reads_it() -
     async with echoing() as (server, port):
         with caller(port) as one:
             await one.begin()
-            await one.until(frames.frame(frames.SETTINGS, frames.ACK, 0))
             await one.send(one.call(1, b"answer"))
             await eventually(lambda: any(each.connection._last_stream for each in server._connections), "the call")
             stopping = asyncio.create_task(server.stop(GRACE_SECONDS))
@@ -113,7 +114,6 @@ async def test_calls_after_the_peer_has_read_the_warning_are_refused() -> None:
     async with echoing() as (server, port):
         with caller(port) as one:
             await one.begin()
-            await one.until(frames.frame(frames.SETTINGS, frames.ACK, 0))
             stopping = asyncio.create_task(server.stop(GRACE_SECONDS))
             await one.until(ping(protocol.WARNED))
             await one.send(PONG[protocol.WARNED])
@@ -145,7 +145,6 @@ async def test_no_grace_is_no_farewell() -> None:
     async with echoing() as (server, port):
         with caller(port) as one:
             await one.begin()
-            await eventually(lambda: all(each.connection.has_begun for each in server._connections), "its settings")
             await asyncio.wait_for(server.stop(None), LIMIT_SECONDS)
             with contextlib.suppress(ConnectionResetError):
                 assert ping(protocol.LEAVING) not in await one.until_closed()
