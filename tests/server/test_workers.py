@@ -62,9 +62,12 @@ def connected(process: ServerProcess) -> list[int]:
 
 
 def await_accepted(process: ServerProcess) -> None:
-    """Until MANY calls of 512 windows wait, but for the two that a run may hold in each worker."""
-    waiting = 512 * (MANY - 4)
-    eventually_sync(lambda: total(process, "nextvalue_queue_windows", model="demo") >= waiting, "all calls to wait")
+    """Until the first run of each of MANY calls has begun; those that go on wait again between two runs."""
+
+    def begun() -> float:
+        return total(process, "nextvalue_phase_seconds_count", model="demo", phase="queue")
+
+    eventually_sync(lambda: begun() >= MANY, "all calls to be accepted")
 
 
 def answered(process: ServerProcess) -> float:
@@ -144,7 +147,7 @@ def test_it_ends_under_load(pair: ServerProcess, demo: Oracle) -> None:
         calls = []
         for channel, each in zip(channels, windows, strict=True):
             # Long enough to be under way, or queued, when the signal comes.
-            request = predict_request("demo", each, horizon=200)
+            request = predict_request("demo", each, horizon=500)
             calls.append(NextValueStub(channel).Predict.future(request, timeout=LIMIT_SECONDS))
         watch = health_pb2_grpc.HealthStub(channels[0]).Watch(health_pb2.HealthCheckRequest(), timeout=LIMIT_SECONDS)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
@@ -168,7 +171,7 @@ def test_when_the_supervisor_is_killed_nobody_is_left(pair: ServerProcess, demo:
     assert len(started) == 2
     with connections(pair.target, MANY) as channels:
         windows = demo.random_windows(np.random.default_rng(8), 512)
-        request = predict_request("demo", windows, horizon=200)
+        request = predict_request("demo", windows, horizon=500)
         calls = [NextValueStub(channel).Predict.future(request, timeout=LIMIT_SECONDS) for channel in channels]
         await_accepted(pair)
         pair.process.kill()
