@@ -81,11 +81,6 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             return
         if self.window < 2:
             raise ValueError(f"window is {self.window}; intervals 'normalized' need 2 values or more")
-        if self.linear_skip:
-            raise ValueError(
-                "intervals are 'normalized', which go by what is said of each value in turn; linear_skip needs the "
-                "whole window"
-            )
         for name, known in (("transform", TRANSFORMS), ("scaling", SCALINGS)):
             if not known[getattr(self, name)].steppable:
                 raise ValueError(
@@ -220,7 +215,7 @@ class RecurrentModel(nn.Module):
         if self.recent_error is None:
             return self._decode(self._said(x_BTI), anchor_B1, ruler)
         h_BH, recent_B1 = self._with_recent_error(self.recent_error, x_BTI, window_BTF, ruler)
-        return self._decode(self.head(h_BH), anchor_B1, ruler, recent_B1)
+        return self._decode(self._with_skip(self.head(h_BH), x_BTI), anchor_B1, ruler, recent_B1)
 
     def recent_error_after(
         self, window_BTF: Tensor, time_seconds_BT: Tensor | None = None, series_B1: Tensor | None = None
@@ -243,7 +238,10 @@ class RecurrentModel(nn.Module):
         ruled_BTF = window_BTF if ruler is None else ruler.rule(window_BTF)
         anchors_BS = self.transform.anchors(ruled_BTF)[:, :-1, 0]
         actual_BS = self.transform.encode_next(ruled_BTF[:, 1:, 0], anchors_BS)
-        return h_BH, recent_error(torch.cat(forecasts[:-1], dim=1), actual_BS)
+        forecast_BS = torch.cat(forecasts[:-1], dim=1)
+        if self.linear_skip is not None:
+            forecast_BS = forecast_BS + self.linear_skip.after_each(x_BTI, self.config.window)[:, :-1, 0]
+        return h_BH, recent_error(forecast_BS, actual_BS)
 
     def loss_terms(
         self,
@@ -256,7 +254,7 @@ class RecurrentModel(nn.Module):
         x_BTI, encoded_BK = self.lesson(window_BTF, target_BK, time_seconds_BT, series_B1)
         features_BH = self.head.features(self.stack(x_BTI))
         return LossTerms(
-            output=self._with_skip(self.head.point(features_BH), x_BTI),
+            output=self._plus_skip(self.head.point(features_BH), x_BTI),
             target=encoded_BK,
             spread=self.head.spread(features_BH.detach()) if self.config.intervals == "quantile" else None,
         )
@@ -317,10 +315,12 @@ class RecurrentModel(nn.Module):
         return torch.cat((x_BTF, calendar.channels(self.config.calendar, time_seconds_BT, x_BTF.dtype)), dim=2)
 
     def _said(self, x_BTI: Tensor) -> Said:
-        said: Said = self.head(self.stack(x_BTI))
-        return said._replace(point=self._with_skip(said.point, x_BTI))
+        return self._with_skip(self.head(self.stack(x_BTI)), x_BTI)
 
-    def _with_skip(self, point_BK: Tensor, x_BTI: Tensor) -> Tensor:
+    def _with_skip(self, said: Said, x_BTI: Tensor) -> Said:
+        return said._replace(point=self._plus_skip(said.point, x_BTI))
+
+    def _plus_skip(self, point_BK: Tensor, x_BTI: Tensor) -> Tensor:
         return point_BK if self.linear_skip is None else point_BK + self.linear_skip(x_BTI)
 
     def _raw_next(self, said: Said, anchor_B1: Tensor, ruler: Ruler | None) -> Tensor:

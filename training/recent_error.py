@@ -1,13 +1,14 @@
 """How far off a model has been lately: the running mean of its own errors, one value ahead, within what it has seen.
 
     e_t = |f_(t-1) - y_t|                                 f: the forecast, y: where it should have been
-    s_t = decay · s_(t-1) + (1 - decay) · e_t             s_0 = usual,  decay = (T - 1) / (T + 1)
+    s_t = decay · s_(t-1) + (1 - decay) · e_t             s_0 = usual,  decay = (span - 1) / (span + 1)
 
-An exponentially weighted mean over a span of T values that begins at the usual error, so a window gives the same
-number as its values one by one. It is of the first horizon, whatever the others are. Intervals that reach a multiple
-of it widen where the series has turned hard to predict and narrow where it is quiet: normalized conformal prediction,
-its scores divided by a measure of difficulty (Papadopoulos et al. 2002; Lei et al. 2018, section 5.2), here the
-model's own recent errors.
+An exponentially weighted mean over a span of a quarter of the window that begins at the usual error, so a window gives
+the same number as its values one by one. In a window's first steps a model has seen little and errs more; at its end
+they count for next to nothing. It is of the first horizon, whatever the others are. Intervals that reach a multiple of
+it widen where the series has turned hard to predict and narrow where it is quiet: normalized conformal prediction, its
+scores divided by a measure of difficulty (Papadopoulos et al. 2002; Lei et al. 2018, section 5.2), here the model's own
+recent errors.
 
 Shapes: B batch, T window.
 """
@@ -17,6 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+# A mean over fewer values says little.
+SHORTEST_SPAN = 8
 
 
 class RecentErrorState(NamedTuple):
@@ -30,6 +34,12 @@ class RecentErrorState(NamedTuple):
     has_forecast: Tensor
 
 
+def decay_of(window: int) -> float:
+    """What is left of an error's weight one value later, in a window of so many."""
+    span = max(window // 4, min(window, SHORTEST_SPAN))
+    return (span - 1) / (span + 1)
+
+
 class RecentError(nn.Module):
     """The running mean; `usual` [1] is the mean error on the validation part, in the transform's units."""
 
@@ -37,7 +47,7 @@ class RecentError(nn.Module):
 
     def __init__(self, window: int) -> None:
         super().__init__()
-        self.decay = (window - 1) / (window + 1)
+        self.decay = decay_of(window)
         self.start = self.decay ** (window - 1)
         self._weights = (1 - self.decay) * self.decay ** np.arange(window - 2, -1, -1, dtype=np.float64)
         self.register_buffer("usual", torch.ones(1))

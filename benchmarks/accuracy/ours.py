@@ -61,16 +61,16 @@ class Inputs:
 
     @property
     def intervals(self) -> tuple[str, ...]:
-        """What can be had with them, the first unless another is better."""
-        can_normalize = self.knows_each_step and not self.skip
-        return tuple(kind for kind in INTERVALS if kind != "normalized" or can_normalize)
+        """What can be had with them."""
+        return tuple(kind for kind in INTERVALS if kind != "normalized" or self.knows_each_step)
 
 
 # What was seen of a level, and what a level means where it was never seen.
 _AUGMENTED = Inputs(transform="value-and-difference", augment=0.5)
 _OF_THE_WINDOW = Inputs(transform="value-and-difference", scaling="window")
 _BOTH = Inputs(transform="value-and-difference")
-# The first unless another is better: of the scaled window, levels and sizes that were never seen are none.
+# In a short window, the first unless another is better: of the scaled window, levels and sizes that were never seen are
+# none.
 INPUTS = (
     _OF_THE_WINDOW,
     _BOTH,
@@ -80,7 +80,7 @@ INPUTS = (
     Inputs(transform="last-value"),
 )
 # In front of those where the window is wide and an autoregression says much.
-SKIPPING = tuple(replace(each, skip=True) for each in (_OF_THE_WINDOW, _BOTH, _AUGMENTED))
+SKIPPING = tuple(replace(each, skip=True) for each in (_AUGMENTED, _BOTH, _OF_THE_WINDOW))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,7 @@ class Recipe:
     loss_steps_share: float = 0.0
     inputs: tuple[Inputs, ...] = INPUTS
     intervals: str = "conformal"
+    first_intervals: str = "conformal"
 
     @property
     def suffix(self) -> str:
@@ -142,7 +143,7 @@ class Choice:
 # By window; another window takes the nearest. In a long one, every step of the later half knows enough to be taught.
 RECIPES = {
     5: Recipe(window=5, num_steps=3000),
-    48: Recipe(window=48, num_steps=1500, loss_steps_share=0.5, inputs=SKIPPING + INPUTS),
+    48: Recipe(window=48, num_steps=1500, loss_steps_share=0.5, inputs=SKIPPING + INPUTS, first_intervals="normalized"),
 }
 
 
@@ -200,7 +201,7 @@ class Ours:
             folds = self._folds(series, replace(recipe, intervals=intervals), inputs)
             coverages[intervals] = [fold["rows"][0]["intervals"][0]["coverage"] for fold in folds]
             misses[intervals] = np.abs(np.array(coverages[intervals]) - LEVEL)
-        first = inputs.intervals[0]
+        first = recipe.first_intervals if recipe.first_intervals in inputs.intervals else inputs.intervals[0]
         nearer = [kind for kind, miss in misses.items() if is_better(miss, misses[first])]
         chosen = min(nearer or [first], key=lambda kind: misses[kind].mean())
         return Choice(inputs=inputs, errors=errors, intervals=chosen, coverages=coverages)

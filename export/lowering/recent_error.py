@@ -5,6 +5,7 @@ from typing import NamedTuple
 from export.graph import GraphBuilder
 from export.lowering import head
 from export.lowering.source import Source
+from training.recent_error import decay_of
 
 STATE = ("forecast", "excess", "has_forecast")
 
@@ -16,14 +17,16 @@ class Stepped(NamedTuple):
     excess: str
 
 
-def of_window(g: GraphBuilder, source: Source, ruled: str, outputs: str) -> str:
+def of_window(g: GraphBuilder, source: Source, ruled: str, outputs: str, linear: str | None) -> str:
     """The recent error [B, 1] after a window, from the top outputs [(T - 1) * B, H] after all its values but the last.
 
-    All outputs go through the head as one batch.
+    All outputs go through the head as one batch. `linear` [T - 1, B] is added to what it says.
     """
     num_errors = source.config.window - 1
     said = g.linear(head.features(g, source, outputs), "recent_error.point")
     said = g.op("Reshape", said, g.ints(num_errors, -1))
+    if linear is not None:
+        said = g.op("Add", said, linear)
     # The target's values, oldest first, [T, B].
     target = g.op("Slice", ruled, g.ints(0), g.ints(1), g.ints(2))
     target = g.op("Transpose", g.op("Squeeze", target, g.ints(2)))
@@ -46,7 +49,7 @@ def of_value(g: GraphBuilder, source: Source, ruled: str) -> Stepped | None:
         came = g.op("Sub", came, g.op("Slice", "initial_last", g.ints(0), g.ints(1), g.ints(1)))
     error = g.op("Abs", g.op("Sub", "initial_forecast", _scaled(g, came)))
     news = g.op("Mul", "initial_has_forecast", g.op("Sub", error, g.weight("recent_error.usual")))
-    decay = (config.window - 1) / (config.window + 1)
+    decay = decay_of(config.window)
     excess = g.op("Add", g.op("Mul", "initial_excess", g.scalar(decay)), g.op("Mul", news, g.scalar(1 - decay)))
     return Stepped(g.op("Add", excess, g.weight("recent_error.usual")), excess)
 

@@ -12,7 +12,7 @@ import onnx
 
 from export.artifact.manifest import Graph, Tensor
 from export.graph import GraphBuilder
-from export.lowering import calendar, head, recent_error, scaling, transforms
+from export.lowering import calendar, head, linear_skip, recent_error, scaling, transforms
 from export.lowering.folding import folded
 from export.lowering.source import Source
 
@@ -62,8 +62,6 @@ def write_window(g: GraphBuilder, source: Source, recurrence: Recurrence, window
     outputs = recurrence(g, source, x)
     lately = None
     if config.intervals == "normalized":
-        lately = recent_error.of_window(g, source, ruled, outputs.earlier())
-    linear = None
-    if config.linear_skip:
-        linear = g.op("MatMul", g.op("Flatten", x), g.weight("linear_skip"))
+        lately = recent_error.of_window(g, source, ruled, outputs.earlier(), linear_skip.before_last(g, source, x))
+    linear = linear_skip.after_last(g, source, x)
     head.decode(g, source, outputs.last, anchor=anchor, ruler=ruler, recent=lately, linear=linear)

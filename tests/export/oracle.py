@@ -51,6 +51,10 @@ def predict_all(model: RecurrentModel, inputs: Inputs) -> dict[str, Array]:
     y = said[-1]
     if shape.linear_skip:
         y = y + np.einsum("bj,kj->bk", x.reshape(len(x), -1), weights["linear_skip.weight"])
+        for t in range(shape.window - 1):
+            seen = np.zeros_like(x)
+            seen[:, shape.window - 1 - t :] = x[:, : t + 1]
+            said[t] = said[t] + np.einsum("bj,kj->bk", seen.reshape(len(x), -1), weights["linear_skip.weight"])
     recent_error = _recent_error(shape, weights, (window - zero)[:, :, 0] / unit[:, :, 0], said)
     zero, unit = zero[:, -1, :1], unit[:, -1, :1]
     following = zero + unit * (anchor + (y * weights["transform.target_scale"] + weights["transform.target_mean"]))
@@ -74,7 +78,7 @@ def _recent_error(shape: ModelConfig, weights: Weights, values: Array, said: lis
     for t in range(1, shape.window):
         before = 0 if shape.transform == "standardize" else values[:, t - 1]
         came = (values[:, t] - before - weights["transform.target_mean"][0]) / weights["transform.target_scale"][0]
-        share = 2 / (shape.window + 1)
+        share = 2 / (max(shape.window // 4, min(shape.window, 8)) + 1)
         mean = (1 - share) * mean + share * np.abs(came - said[t - 1][:, 0])
     return mean
 

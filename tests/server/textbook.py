@@ -88,7 +88,8 @@ class Textbook:
                     shape
                 )
             if manifest.intervals.kind == "normalized":
-                recent_N = self._recent_error((window - zero)[:, :, 0] / unit[:, :, 0], output_NTK[:, :, 0])
+                said_NT = output_NTK[:, :, 0] + self._linear_skip(inputs_NTI)
+                recent_N = self._recent_error((window - zero)[:, :, 0] / unit[:, :, 0], said_NT)
                 distance = distance * recent_N[:, None, None, None]
             distance = distance * weights["transform.target_scale"][:, None] * unit_N1[:, :, None, None]
             found["lower"] = following[:, :, None] - distance[:, 0]
@@ -99,12 +100,21 @@ class Textbook:
         """The next values after each window, [N, K], of a model that takes nothing else."""
         return self.run({"window": windows_NTF})["next"]
 
+    def _linear_skip(self, inputs_NTI: Float64) -> Float64:
+        """What is linear in the inputs up to each step, as if nothing had been in front of them, [N, T]."""
+        found_NT = np.zeros(inputs_NTI.shape[:2])
+        if self.manifest.linear_skip:
+            kernel_TI = self._weights["linear_skip.weight"][0].reshape(self.window, -1)
+            for t in range(self.window):
+                found_NT[:, t] = (inputs_NTI[:, : t + 1] * kernel_TI[self.window - t - 1 :]).sum(axis=(1, 2))
+        return found_NT
+
     def _recent_error(self, values_NT: Float64, outputs_NT: Float64) -> Float64:
         """The running mean of what outputs were off by, one value ahead, [N]; it begins at the usual."""
         mean, scale = (self._weights[f"transform.target_{name}"][0] for name in ("mean", "scale"))
         before_NT = np.zeros_like(values_NT) if self.manifest.transform.kind == "standardize" else values_NT
         found_N = np.broadcast_to(self._weights["recent_error.usual"], len(values_NT))
-        share = 2 / (self.window + 1)
+        share = 2 / (max(self.window // 4, min(self.window, 8)) + 1)
         for t in range(1, self.window):
             actual_N = (values_NT[:, t] - before_NT[:, t - 1] - mean) / scale
             found_N = (1 - share) * found_N + share * np.abs(outputs_NT[:, t - 1] - actual_N)

@@ -16,7 +16,7 @@ from training.recent_error import RecentError
 STEPPABLE = ("standardize", "difference", "value-and-difference")
 
 
-@pytest.mark.parametrize("window", [2, 3, 24])
+@pytest.mark.parametrize("window", [2, 3, 24, 48])
 def test_a_window_and_its_values_one_by_one_give_the_mean_of_the_formula(window: int) -> None:
     rng = np.random.default_rng(window)
     said, came = rng.standard_normal((2, 4, window - 1))
@@ -24,7 +24,7 @@ def test_a_window_and_its_values_one_by_one_give_the_mean_of_the_formula(window:
     recent_error.usual.fill_(0.7)
 
     expected = np.full(4, 0.7)
-    share = 2 / (window + 1)
+    share = 2 / (max(window // 4, min(window, 8)) + 1)
     for t in range(window - 1):
         expected = (1 - share) * expected + share * np.abs(said[:, t] - came[:, t])
     found = recent_error(torch.from_numpy(said), torch.from_numpy(came))
@@ -61,6 +61,34 @@ def test_stepping_gives_the_intervals_of_the_window(transform: str, options: dic
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert whole.upper is not None
     assert (whole.upper - whole.next[..., None])[:, 0, 0].std() > 0
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+@torch.no_grad()
+def test_beside_a_linear_skip_each_forecast_is_of_what_came_until_then(horizon: int) -> None:
+    """Said of the window with nothing in front of its last values: inputs of 0, which tell the cells nothing either."""
+    window = 12
+    model = random_model(
+        window=window, intervals="normalized", levels=(0.9,), linear_skip=True, horizon=horizon, transform="standardize"
+    ).double()
+    assert model.linear_skip is not None
+    assert model.recent_error is not None
+    torch.nn.init.normal_(model.linear_skip.weight)
+    model.recent_error.usual.fill_(0.3)
+    x_BT1 = torch.randn(3, window, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    said, kernel_T = [], model.linear_skip.weight[0]
+    for stop in range(1, window):
+        ruled = (x_BT1 - model.transform.mean) / model.transform.scale
+        head = model.head.point(model.head.features(model.stack(ruled[:, :stop])))[:, 0]
+        said.append(head + ruled[:, :stop, 0] @ kernel_T[-stop:])
+    came = (x_BT1[:, 1:, 0] - model.transform.target_mean[0]) / model.transform.target_scale[0]
+    expected = model.recent_error(torch.stack(said, dim=1), came)
+    torch.testing.assert_close(model.recent_error_after(x_BT1), expected, rtol=1e-12, atol=1e-12)
+    predicted = model.predict(x_BT1)
+    torch.testing.assert_close(predicted.next, model(x_BT1))
+    assert predicted.upper is not None
+    reach = (predicted.upper[..., 0] - predicted.next) / model.transform.target_scale
+    torch.testing.assert_close(reach, expected * model.head.margin[1, :, 0])
 
 
 def test_the_first_value_alone_has_the_usual_interval() -> None:
@@ -110,5 +138,5 @@ def test_intervals_hold_where_the_noise_has_grown() -> None:
     assert loud == pytest.approx(math.erf(1.645 / 4 / math.sqrt(2)), abs=0.03)
     quiet, loud = shares_inside("normalized")
     assert quiet == pytest.approx(LEVEL, abs=0.02)
-    # The usual error, of quiet times, still counts for decay ** 23 = 14.7 % of what they are measured by.
-    assert 0.85 < loud < LEVEL
+    # The usual error, of quiet times, counts for decay ** 23 = 0.3 % of what they are measured by.
+    assert loud == pytest.approx(LEVEL, abs=0.02)

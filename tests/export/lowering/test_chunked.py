@@ -10,6 +10,7 @@ import pytest
 from export import gate
 from export.build import describe, lower
 from export.lowering.chunked import CHUNK, SHORTEST_CHUNKED, chunked
+from export.lowering.linear_skip import WIDEST_MATRIX
 from export.lowering.source import source_of
 from export.lowering.unrolled import LONGEST_UNROLLED
 from tests.export.models import KINDS, TRANSFORMS, config, make_inputs, make_model
@@ -38,12 +39,22 @@ def test_whatever_is_left_of_the_chunks(cell: str, window: int) -> None:
         {"num_features": 3, "calendar": ("day",)},
         {"intervals": "normalized", "levels": (0.5, 0.9), "num_layers": 2},
         {"linear_skip": True, "horizon": 3},
+        {"linear_skip": True, "horizon": 3, "num_features": 2, "intervals": "normalized", "levels": (0.5, 0.9)},
         {"scaling": "window", "intervals": "quantile", "levels": (0.9,)},
     ],
     ids="-".join,
 )
 def test_all_that_a_model_may_have(options: dict[str, Any]) -> None:
     _assert_passes(msgspec.structs.replace(config("gru", window=2 * CHUNK), **options))
+
+
+def test_a_linear_skip_wider_than_its_matrix_may_be() -> None:
+    """Beside normalized intervals, which need its sums after every value."""
+    shape = config("rnn", window=WIDEST_MATRIX + 1, num_features=2)
+    shape = msgspec.structs.replace(shape, linear_skip=True, horizon=2, intervals="normalized", levels=(0.9,))
+    _assert_passes(shape)
+    nodes = chunked(source_of(make_model(shape)))[1].graph.node
+    assert "Conv" in {node.op_type for node in nodes}
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

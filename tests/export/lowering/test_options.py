@@ -47,7 +47,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         num_series=draw(st.integers(1, 4)) if scaling == "series" else 0,
         intervals=intervals,
         levels=levels,
-        linear_skip=draw(st.booleans()) if intervals != "normalized" else False,
+        linear_skip=draw(st.booleans()),
     )
 
 
@@ -106,6 +106,7 @@ FAR_FROM_ZERO = ModelConfig(
         levels=(0.9,),
     )
 )
+@example(msgspec.structs.replace(FAR_FROM_ZERO, window=12, intervals="normalized", levels=(0.5, 0.9)))
 @settings(max_examples=60, deadline=None)
 @given(configs())
 def test_any_combination_passes_the_gate_and_is_the_textbook(shape: ModelConfig) -> None:
@@ -139,9 +140,7 @@ def test_every_pair_of_choices_passes(pair: tuple[str, str]) -> None:
     """What hypothesis may not draw: each choice of an option beside each choice of every other."""
     for one, other in itertools.product(*(CHOICES[name] for name in pair)):
         both = one | other
-        needs_window = (
-            both.get("linear_skip") or both.get("scaling") == "window" or both.get("transform") == "last-value"
-        )
+        needs_window = both.get("scaling") == "window" or both.get("transform") == "last-value"
         if not (both.get("intervals") == "normalized" and needs_window):
             _assert_passes(msgspec.structs.replace(PLAIN, **both))
 
@@ -168,7 +167,6 @@ def test_every_pair_of_choices_passes(pair: tuple[str, str]) -> None:
         ),
         ({"intervals": "normalized", "levels": (0.9,), "scaling": "window"}, "scaling 'window' needs the whole window"),
         ({"intervals": "normalized", "levels": (0.9,), "transform": "last-value"}, "transform 'last-value' needs the"),
-        ({"intervals": "normalized", "levels": (0.9,), "linear_skip": True}, "linear_skip needs the whole window"),
         ({"intervals": "conformal"}, r"levels are \[\]; intervals 'conformal' take at least one"),
         ({"levels": (0.9,)}, r"levels are \[0.9\]; intervals 'none' take none"),
         ({"intervals": "quantile", "levels": (0.9, 0.5)}, "they must grow and lie between 0 and 1"),
