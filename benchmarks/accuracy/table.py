@@ -87,15 +87,16 @@ def contest_lines(contest: Contest) -> Iterable[str]:
     series = contest.series
     choice = contest.choice
     errors = ", ".join(f"{name} {error:.3f}" for name, error in choice.errors.items())
-    coverages = ", ".join(
-        f"{name} {' and '.join(f'{coverage:.1%}' for coverage in found)}" for name, found in choice.coverages.items()
+    coverages = "; ".join(
+        f"{name} {', '.join(f'{100 * coverage:.1f}' for coverage in found)}"
+        for name, found in choice.coverages.items()
     )
     yield f"### {series.name}, window {contest.window}"
     yield ""
     yield (
         f"{series.num_fit} values to fit on, {series.num_validation} to validate, {series.num_test} to test. "
         f"Chosen on folds in front of the test: inputs {choice.inputs.name} (mean log RMSE / last value's: {errors}), "
-        f"intervals {choice.intervals} (held: {coverages})."
+        f"intervals {choice.intervals} (held, %: {coverages})."
     )
     yield ""
     yield "| | fits | RMSE | ± | MAE | MASE | 90 % interval holds | mean width |"
