@@ -185,14 +185,15 @@ def _page_lines(
     yield "Means over seeds, ± their standard deviation. Protocol and settings: benchmarks/accuracy/."
     yield ""
     yield (
-        "What differs from series to series (inputs, intervals, the kind in bold, the libraries' scaling) is chosen in "
-        "front of the test part. The recipe common to all (steps, rate, averaging, which inputs and intervals to try, "
-        "the first of them unless others are better by more than a standard error, a second fit with the validation "
-        "part) was sought with test scores in sight (docs/log.md). ec2 and rds are cut as `fit` cuts by default; an "
-        "earlier cut (6 % to validate, 42 % to test) was dropped when the intervals of AR(5) held 51 % of rds on it. AR(48) counts "
-        "among the others at window 48 alone; at window 5 its row stands beside. A library stands here as the last "
-        "fold prefers it and as it comes, and the better of the two on the test part is what ours is compared with. It "
-        "stops by the validation part and is not fitted again; autoregressions are fitted on the first part alone."
+        "What differs from series to series (inputs, intervals, the kind in bold, the libraries' scaling) is chosen "
+        "in front of the test part. The recipe common to all (steps, rate, averaging, which inputs and intervals to "
+        "try, the first of them unless others are better by more than a standard error, a second fit with the "
+        "validation part) was sought with test scores in sight (docs/log.md). ec2 and rds are cut as `fit` cuts by "
+        "default; an earlier cut (6 % to validate, 42 % to test) was dropped when the intervals of AR(5) held 51 % of"
+        " rds on it. AR(48) counts among the others at window 48 alone; at window 5 its row stands beside. A library "
+        "stands here as the last fold prefers it and as it comes, and the better of the two on the test part is what "
+        "ours is compared with. It stops by the validation part and is not fitted again; autoregressions are fitted "
+        "on the first part alone."
     )
     yield ""
     yield from verdict_lines(contests, LIMITS)
