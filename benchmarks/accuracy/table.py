@@ -88,8 +88,7 @@ def contest_lines(contest: Contest) -> Iterable[str]:
     choice = contest.choice
     errors = ", ".join(f"{name} {error:.3f}" for name, error in choice.errors.items())
     coverages = "; ".join(
-        f"{name} {', '.join(f'{100 * coverage:.1f}' for coverage in found)}"
-        for name, found in choice.coverages.items()
+        f"{name} {', '.join(f'{100 * coverage:.1f}' for coverage in found)}" for name, found in choice.coverages.items()
     )
     yield f"### {series.name}, window {contest.window}"
     yield ""
