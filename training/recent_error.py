@@ -3,12 +3,12 @@
     e_t = |f_(t-1) - y_t|                                 f: the forecast, y: where it should have been
     s_t = decay · s_(t-1) + (1 - decay) · e_t             s_0 = usual,  decay = (span - 1) / (span + 1)
 
-An exponentially weighted mean over a span of a quarter of the window that begins at the usual error, so a window gives
-the same number as its values one by one. In a window's first steps a model has seen little and errs more; at its end
-they count for next to nothing. It is of the first horizon, whatever the others are. Intervals that reach a multiple of
-it widen where the series has turned hard to predict and narrow where it is quiet: normalized conformal prediction, its
-scores divided by a measure of difficulty (Papadopoulos et al. 2002; Lei et al. 2018, section 5.2), here the model's own
-recent errors.
+An exponentially weighted mean over a span of a quarter of the window, at least 8 values or all of a shorter one, that
+begins at the usual error, so a window gives the same number as its values one by one. In a window's first steps a model
+has seen little and errs more; at its end they count for next to nothing. It is of the first horizon, whatever the
+others are. Intervals that reach a multiple of it widen where the series has turned hard to predict and narrow where it
+is quiet: normalized conformal prediction, its scores divided by a measure of difficulty (Papadopoulos et al. 2002; Lei
+et al. 2018, section 5.2), here the model's own recent errors.
 
 Shapes: B batch, T window.
 """
@@ -35,7 +35,7 @@ class RecentErrorState(NamedTuple):
 
 
 def decay_of(window: int) -> float:
-    """What is left of an error's weight one value later, in a window of so many."""
+    """The share of an error's weight that is left one value later, in a window of so many values."""
     span = max(window // 4, min(window, SHORTEST_SPAN))
     return (span - 1) / (span + 1)
 

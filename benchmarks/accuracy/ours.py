@@ -85,7 +85,10 @@ SKIPPING = tuple(replace(each, skip=True) for each in (_AUGMENTED, _BOTH, _OF_TH
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything of a fit that is not the data, the inputs, the kind or the seed."""
+    """Everything of a fit that is not the data, the inputs, the kind or the seed.
+
+    A fit has `intervals`; the folds choose them, `first_intervals` unless others are better or inputs cannot have them.
+    """
 
     window: int
     num_steps: int
